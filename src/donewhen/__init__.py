@@ -1,0 +1,156 @@
+"""Say when an agent is done, before it starts.
+
+    spec = donewhen.SpecWriter().run()
+    loop = donewhen.AgentLoop(spec, donewhen.CircuitBreaker(), donewhen.Ledger(), client)
+    result = loop.run("Audit https://example.com/")
+
+Every name is loaded on first use: `import donewhen` defines names and does nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from donewhen.agent_loop import AgentLoop, AsyncAgentLoop, LoopResult
+    from donewhen.balance import Balance, Breach, Ceilings
+    from donewhen.checks import Call, Human, JsonSchema, Regex, Shell
+    from donewhen.circuit_breaker import CircuitBreaker
+    from donewhen.client import LLMClient, MessagesEndpoint
+    from donewhen.entry import LedgerRow
+    from donewhen.errors import (
+        CallError,
+        CheckError,
+        CheckpointError,
+        CircuitBreakerError,
+        DonewhenError,
+        FrameChangedError,
+        KeyFileError,
+        LedgerError,
+        LedgerFormatError,
+        LedgerTamperedError,
+        LedgerUnavailableError,
+        MissingExtraError,
+        NotReleasedError,
+        OutcomeUnknownError,
+        PermitClosedError,
+        PriceUnknownError,
+        ReplyError,
+        ReviewError,
+        SessionBusyError,
+        SessionEndedError,
+        SessionError,
+        SessionNotFoundError,
+        SpecError,
+        ToolError,
+        UnboundedRequestError,
+    )
+    from donewhen.frame import AttestationResult, DiffResult, ReviewFrame
+    from donewhen.ledger import Ledger
+    from donewhen.opening import open_session
+    from donewhen.review_surface import ReviewSurface
+    from donewhen.session import Permit, Session
+    from donewhen.spec_file import Spec, load_spec
+    from donewhen.spec_writer import SpecResult, SpecWriter
+    from donewhen.tools import Tool, tool
+    from donewhen.usage import Price, Rates, Usage
+    from donewhen.verify import verify_ledger
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AgentLoop",
+    "AsyncAgentLoop",
+    "AttestationResult",
+    "Balance",
+    "Breach",
+    "Call",
+    "CallError",
+    "Ceilings",
+    "CheckError",
+    "CheckpointError",
+    "CircuitBreaker",
+    "CircuitBreakerError",
+    "DiffResult",
+    "DonewhenError",
+    "FrameChangedError",
+    "Human",
+    "JsonSchema",
+    "KeyFileError",
+    "LLMClient",
+    "Ledger",
+    "LedgerError",
+    "LedgerFormatError",
+    "LedgerRow",
+    "LedgerTamperedError",
+    "LedgerUnavailableError",
+    "LoopResult",
+    "MessagesEndpoint",
+    "MissingExtraError",
+    "NotReleasedError",
+    "OutcomeUnknownError",
+    "Permit",
+    "PermitClosedError",
+    "Price",
+    "PriceUnknownError",
+    "Rates",
+    "Regex",
+    "ReplyError",
+    "ReviewError",
+    "ReviewFrame",
+    "ReviewSurface",
+    "Session",
+    "SessionBusyError",
+    "SessionEndedError",
+    "SessionError",
+    "SessionNotFoundError",
+    "Shell",
+    "Spec",
+    "SpecError",
+    "SpecResult",
+    "SpecWriter",
+    "Tool",
+    "ToolError",
+    "UnboundedRequestError",
+    "Usage",
+    "__version__",
+    "load_spec",
+    "open_session",
+    "tool",
+    "verify_ledger",
+]
+
+_ROOMS = {
+    "agent_loop": "AgentLoop AsyncAgentLoop LoopResult",
+    "balance": "Balance Breach Ceilings",
+    "checks": "Call Human JsonSchema Regex Shell",
+    "circuit_breaker": "CircuitBreaker",
+    "client": "LLMClient MessagesEndpoint",
+    "entry": "LedgerRow",
+    "frame": "AttestationResult DiffResult ReviewFrame",
+    "ledger": "Ledger",
+    "opening": "open_session",
+    "review_surface": "ReviewSurface",
+    "session": "Permit Session",
+    "spec_file": "Spec load_spec",
+    "spec_writer": "SpecResult SpecWriter",
+    "tools": "Tool tool",
+    "usage": "Price Rates Usage",
+    "verify": "verify_ledger",
+}
+"""Which module each name lives in. A name that ends in Error lives in `donewhen.errors`."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'donewhen' has no attribute {name!r}")
+    from importlib import import_module
+
+    room = "errors" if name.endswith("Error") else next(room for room, names in _ROOMS.items() if name in names.split())
+    value: object = getattr(import_module(f"donewhen.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,289 @@
+"""Every error that donewhen raises on purpose.
+
+DonewhenError
+  SpecError               an answer is missing or wrong, or the spec is not the one that was stored
+  CircuitBreakerError     a ceiling would be crossed; carries reason, turn_count, accumulated_tokens
+  CallError
+    OutcomeUnknownError   a call was sent and nobody knows whether it was billed
+    PriceUnknownError     a cost ceiling is set and the model's price is not known
+    UnboundedRequestError nobody can say how much the request can at most use
+    ReplyError            the client returned something that is not a reply
+  ToolError               a tool cannot be described to a model, or was called wrongly
+  CheckError              a check itself is broken (which is not "not met")
+  LedgerError
+    LedgerUnavailableError  the store could not be read or written; says what is and is not stored
+    LedgerTamperedError     the record is not what was signed; carries the row
+    LedgerFormatError       the file is a database, but not one of ours
+    CheckpointError         a signed note is malformed, or its signature is not good
+    KeyFileError            a key file is missing, too widely readable, or not a key
+  SessionError
+    SessionEndedError     the session is over
+    SessionBusyError      another live process has the session
+    PermitClosedError     the permit was settled, released or abandoned already
+  ReviewError
+    SessionNotFoundError  no such session (also a KeyError)
+    FrameChangedError     what the reviewer saw is not what is there now
+    NotReleasedError      the output still waits for a person
+  MissingExtraError       an optional package is not installed; says which extra brings it
+
+All are ordinary exceptions: hashable, picklable, and their message is made from their facts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from donewhen.balance import Breach
+
+
+class DonewhenError(Exception):
+    """The root of all errors raised on purpose."""
+
+
+class SpecError(DonewhenError, ValueError):
+    """Tell what is wrong with a spec.
+
+    Args:
+        problem: one sentence.
+        field: the answer or key at fault, where there is one.
+        value: what was found there.
+        path: the spec file, where there is one.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        field: str | None = None,
+        value: object = None,
+        path: str | None = None,
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.field = field
+        self.value = value
+        self.path = path
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.path, self.field) if part)
+        text = f"{where}: {self.problem}" if where else self.problem
+        return text if self.value is None else f"{text} (found {self.value!r})"
+
+
+class CircuitBreakerError(DonewhenError):
+    """Tell that a ceiling would be crossed.
+
+    Args:
+        reason: ``turn_ceiling``, ``token_ceiling``, ``cost_ceiling``, ``time_ceiling``, ``tool_call_ceiling`` or ``no_progress``.
+        turn_count: the number of the turn that was refused.
+        accumulated_tokens: tokens spent and still reserved before it.
+        breach: the arithmetic behind the reason, where it is known.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        turn_count: int,
+        accumulated_tokens: int,
+        *,
+        breach: Breach | None = None,
+    ) -> None:
+        super().__init__(reason, turn_count, accumulated_tokens)
+        self.reason = reason
+        self.turn_count = turn_count
+        self.accumulated_tokens = accumulated_tokens
+        self.breach = breach
+
+    def __str__(self) -> str:
+        text = f"{self.reason} (turn={self.turn_count}, tokens={self.accumulated_tokens})"
+        return text if self.breach is None else f"{text}: {self.breach}"
+
+
+class CallError(DonewhenError):
+    """The root of what can go wrong with a call to a provider."""
+
+
+class OutcomeUnknownError(CallError):
+    """Tell that a call was sent and nobody knows whether it was billed; its reservation stands."""
+
+
+class PriceUnknownError(CallError):
+    """Tell that a cost ceiling is set for a model whose price is not known."""
+
+    def __init__(self, model: str, problem: str = "no price is known") -> None:
+        super().__init__(model, problem)
+        self.model = model
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return (
+            f"{self.problem} for the model {self.model!r}, so a cost ceiling cannot be kept. "
+            "Give a price, or take the cost ceiling away."
+        )
+
+
+class UnboundedRequestError(CallError):
+    """Tell that nobody can say how much a request can at most use."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__(part)
+        self.part = part
+
+    def __str__(self) -> str:
+        return f"the request cannot be bounded because of {self.part}. Send it inline, or state context_window_tokens."
+
+
+class ReplyError(CallError):
+    """Tell that a client returned something that is not a reply."""
+
+
+class ToolError(DonewhenError):
+    """Tell that a tool cannot be described to a model, or was called wrongly."""
+
+
+class CheckError(DonewhenError):
+    """Tell that a check itself is broken, which is not the same as "not met"."""
+
+
+class LedgerError(DonewhenError):
+    """The root of what can go wrong with the record."""
+
+
+class LedgerUnavailableError(LedgerError):
+    """Tell that the store could not be read or written.
+
+    Args:
+        path: the store.
+        problem: one sentence.
+        stored: True if what was being written is stored, False if it is not, None if nobody knows.
+    """
+
+    def __init__(self, path: str, problem: str, *, stored: bool | None = False) -> None:
+        super().__init__(path, problem)
+        self.path = path
+        self.problem = problem
+        self.stored = stored
+
+    def __str__(self) -> str:
+        known = {
+            True: "What was being written is stored.",
+            False: "Nothing of what was being written is stored.",
+            None: "What was being written may or may not be stored: read the session before writing it again.",
+        }
+        return f"{self.path}: {self.problem}. {known[self.stored]}"
+
+
+class LedgerTamperedError(LedgerError):
+    """Tell that the record is not what was signed.
+
+    Args:
+        problem: one sentence.
+        row_id: the first row at fault, where one can be named.
+    """
+
+    def __init__(self, problem: str, *, row_id: int | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.row_id = row_id
+
+    def __str__(self) -> str:
+        return self.problem if self.row_id is None else f"row {self.row_id}: {self.problem}"
+
+
+class LedgerFormatError(LedgerError):
+    """Tell that a file is not a ledger of ours, or of a version this one cannot read."""
+
+
+class CheckpointError(LedgerError, ValueError):
+    """Tell that a signed note is malformed, or that its signature is not good."""
+
+
+class KeyFileError(LedgerError):
+    """Tell that a key file is missing, too widely readable, or not a key."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path = path
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+class SessionError(DonewhenError):
+    """The root of what can go wrong with a session."""
+
+
+class SessionEndedError(SessionError):
+    """Tell that a session is over."""
+
+    def __init__(self, session_id: str, outcome: str, advice: str) -> None:
+        super().__init__(session_id, outcome, advice)
+        self.session_id = session_id
+        self.outcome = outcome
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"session {self.session_id} has ended ({self.outcome}). {self.advice}"
+
+
+class SessionBusyError(SessionError):
+    """Tell that another live process has the session."""
+
+    def __init__(self, session_id: str, owner: str) -> None:
+        super().__init__(session_id, owner)
+        self.session_id = session_id
+        self.owner = owner
+
+    def __str__(self) -> str:
+        return f"session {self.session_id} is being run by {self.owner}. Wait for it, or stop it first."
+
+
+class PermitClosedError(SessionError):
+    """Tell that a permit was settled, released or abandoned already."""
+
+    def __init__(self, session_id: str, seq: int, kind: str) -> None:
+        super().__init__(session_id, seq, kind)
+        self.session_id = session_id
+        self.seq = seq
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return f"the reservation in row {self.seq} of session {self.session_id} was closed already (by {self.kind!r})"
+
+
+class ReviewError(DonewhenError):
+    """The root of what can go wrong with a review."""
+
+
+class SessionNotFoundError(ReviewError, KeyError):
+    """Tell that there is no such session to look at."""
+
+    def __init__(self, session_id: str, problem: str = "no such session") -> None:
+        super().__init__(session_id, problem)
+        self.session_id = session_id
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.session_id}: {self.problem}"
+
+
+class FrameChangedError(ReviewError):
+    """Tell that what the reviewer saw is not what is there now."""
+
+
+class NotReleasedError(ReviewError):
+    """Tell that the output still waits for a person."""
+
+
+class MissingExtraError(DonewhenError, ImportError):
+    """Tell which extra brings a package that is not installed."""
+
+    def __init__(self, extra: str, needed_for: str) -> None:
+        super().__init__(extra, needed_for)
+        self.extra = extra
+        self.needed_for = needed_for
+
+    def __str__(self) -> str:
+        return f"{self.needed_for} needs a package that is not installed: pip install 'donewhen[{self.extra}]'"

@@ -1,0 +1,43 @@
+"""What every test has around it: folders of its own, and no way out to the network."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+from loopback import stay_on_loopback
+
+hypothesis.settings.register_profile("dev", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=100, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+OUTSIDE_WORLD = ("ANTHROPIC_", "OPENAI_", "DONEWHEN_", "XDG_CONFIG_HOME")
+"""Environment variables that start so would let the caller's own keys, addresses and settings into a test."""
+
+_numbers = itertools.count(1)
+
+# An audit hook sees every socket, whoever opens it, and cannot be taken away again.
+sys.addaudithook(stay_on_loopback)
+
+
+@pytest.fixture(scope="session")
+def config_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("config")
+
+
+@pytest.fixture(autouse=True)
+def _a_machine_of_its_own(config_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(OUTSIDE_WORLD):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("DONEWHEN_CONFIG_DIR", str(config_folders / str(next(_numbers))))
+
+
+@pytest.fixture
+def tmp_store(tmp_path: Path) -> Path:
+    """A path for a ledger that is not there yet."""
+    return tmp_path / "ledger.db"

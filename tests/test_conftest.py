@@ -1,0 +1,41 @@
+"""The walls around the tests stand."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from loopback import OutsideNetworkError, is_loopback
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost", b"localhost", None])
+def test_this_machine_is_loopback(host: object) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "10.0.0.1", "2001:db8::1", "example.com", "0.0.0.0", ""])
+def test_everything_else_is_not(host: object) -> None:
+    assert not is_loopback(host)
+
+
+def test_a_connection_to_the_outside_is_refused_before_it_is_tried() -> None:
+    with socket.socket() as outgoing, pytest.raises(OutsideNetworkError, match=r"192\.0\.2\.1"):
+        outgoing.connect(("192.0.2.1", 80))
+
+
+def test_a_look_up_of_an_outside_name_is_refused() -> None:
+    with pytest.raises(OutsideNetworkError, match="example"):
+        socket.getaddrinfo("example.com", 80)
+
+
+def test_a_connection_to_loopback_is_let_through() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        assert client.getpeername() == server.getsockname()
+
+
+def test_no_test_sees_the_keys_and_settings_of_the_machine(tmp_store: Path) -> None:
+    ours = {name for name in os.environ if name.startswith(("DONEWHEN_", "ANTHROPIC_", "OPENAI_"))}
+    assert ours == {"DONEWHEN_CONFIG_DIR"}
+    assert not tmp_store.exists()
