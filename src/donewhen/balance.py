@@ -1,0 +1,123 @@
+"""What a session or budget has spent, holds reserved, and may at most spend.
+
+Amounts are integers: turns, tokens, millionths of a US dollar, tool calls. Their order, `DIMENSIONS`, is part of
+the ledger's format: rows carry amounts as arrays in that order. A cost of None means "not known", which is not zero:
+adding anything to it leaves it not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DIMENSIONS = ("turns", "tokens", "cost_microusd", "tool_calls")
+"""The order of amounts in a row."""
+
+CEILING_NAMES = (*DIMENSIONS, "milliseconds", "repeats")
+"""The order of ceilings in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """What is spent, reserved or asked for, in every dimension that adds up."""
+
+    turns: int = 0
+    """Model replies."""
+    tokens: int = 0
+    """Input, output and cache tokens together."""
+    cost_microusd: int | None = 0
+    """Millionths of a US dollar. None: not known."""
+    tool_calls: int = 0
+    """Calls of tools that a model asked for."""
+
+    def __add__(self, other: Amounts) -> Amounts:
+        return Amounts(
+            self.turns + other.turns,
+            self.tokens + other.tokens,
+            None
+            if self.cost_microusd is None or other.cost_microusd is None
+            else self.cost_microusd + other.cost_microusd,
+            self.tool_calls + other.tool_calls,
+        )
+
+    def __sub__(self, other: Amounts) -> Amounts:
+        return Amounts(
+            self.turns - other.turns,
+            self.tokens - other.tokens,
+            None
+            if self.cost_microusd is None or other.cost_microusd is None
+            else self.cost_microusd - other.cost_microusd,
+            self.tool_calls - other.tool_calls,
+        )
+
+    def as_list(self) -> list[int | None]:
+        """Return the amounts in the order of `DIMENSIONS`."""
+        return [self.turns, self.tokens, self.cost_microusd, self.tool_calls]
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """The most a session allows. None: no ceiling. Zero: none allowed."""
+
+    turns: int | None = None
+    """Model replies in one session."""
+    tokens: int | None = None
+    """Tokens of all kinds in one session."""
+    cost_microusd: int | None = None
+    """Millionths of a US dollar. Set without a known price, the first call is refused."""
+    tool_calls: int | None = None
+    """Calls of tools in one session."""
+    milliseconds: int | None = None
+    """Time since the session opened."""
+    repeats: int | None = None
+    """The same tool call, or the same failing check, this many times in a row is no progress."""
+
+    def as_list(self) -> list[int | None]:
+        """Return the ceilings in the order of `CEILING_NAMES`."""
+        return [
+            self.turns,
+            self.tokens,
+            self.cost_microusd,
+            self.tool_calls,
+            self.milliseconds,
+            self.repeats,
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Spent, reserved and ceilings of one budget, as one row leaves them."""
+
+    name: str
+    """The budget; a session is its own innermost budget, under its session id."""
+    spent: Amounts = Amounts()
+    reserved: Amounts = Amounts()
+    ceilings: Ceilings = Ceilings()
+
+    @property
+    def used(self) -> Amounts:
+        """Return the spend: what is spent and what is still reserved."""
+        return self.spent + self.reserved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breach:
+    """The fact that a ceiling would be crossed."""
+
+    reason: str
+    """``turn_ceiling``, ``token_ceiling``, ``cost_ceiling``, ``time_ceiling``, ``tool_call_ceiling`` or ``no_progress``."""
+    dimension: str
+    """One of `CEILING_NAMES`."""
+    ceiling: int
+    spent: int
+    reserved: int = 0
+    asked: int = 0
+    budget: str | None = None
+    """The shared budget whose ceiling it is. None: the session's own."""
+
+    def __str__(self) -> str:
+        parts = [f"{self.spent} spent"]
+        if self.reserved:
+            parts.append(f"{self.reserved} reserved")
+        if self.asked:
+            parts.append(f"{self.asked} asked for")
+        return f"{', '.join(parts)}, ceiling {self.ceiling} {self.dimension}"

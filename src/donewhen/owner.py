@@ -1,0 +1,47 @@
+"""Which process runs a session, and whether it still does.
+
+A process is named by host, process id and the moment it started, since ids are used again.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+
+
+def this_process() -> str:
+    """Return the name of this process, ``host:pid:start``."""
+    return f"{_host()}:{os.getpid()}:{_started(os.getpid()) or '0'}"
+
+
+def is_alive(owner: str) -> bool | None:
+    """Tell whether a named process still runs; None where that cannot be known, since it is on another host."""
+    host, _, rest = owner.rpartition(":")[0].rpartition(":")
+    started = owner.rpartition(":")[2]
+    if host != _host() or not rest.isdigit():
+        return None
+    pid = int(rest)
+    if os.name == "nt":
+        return None  # there is no harmless signal to try
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    now = _started(pid)
+    return now is None or started in ("0", now)
+
+
+def _host() -> str:
+    return platform.node().replace(":", "-") or "localhost"
+
+
+def _started(pid: int) -> str | None:
+    """Return the kernel's word for when a process started; None where there is no /proc."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            # The name of the process is in parentheses and may itself contain some; the start is field 22.
+            return file.read().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
