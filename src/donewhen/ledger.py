@@ -1,0 +1,432 @@
+"""The append-only record of every call.
+
+`write`, `get_session` and `get_all` are the tutorial's and work alone. Below them are the few transactions that the
+kernel is made of: open, admit, close a reservation, doubt it, note, end. Each is one durable transaction, and each
+computes the balances it leaves with `fold`: the ledger is the budget, there is no counter beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Protocol
+
+from donewhen import canonical
+from donewhen.balance import CEILING_NAMES, Amounts, Balance, Ceilings
+from donewhen.entry import VISIBLE_KINDS, Entry, LedgerRow, decode, fold, reserved_by, spec_hash
+from donewhen.errors import LedgerError, LedgerTamperedError, PermitClosedError, SessionNotFoundError
+from donewhen.stores.sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    from donewhen.notes import Signer
+    from donewhen.stores import Store, Transaction
+
+__all__ = ["Draft", "Ledger", "LedgerRow"]
+
+SALT_BYTES = 32
+
+
+class Answers(Protocol):
+    """The three answers of a spec and the session they are for; `SpecResult` is one."""
+
+    @property
+    def what_it_does(self) -> str:
+        """Return the first answer."""
+        ...
+
+    @property
+    def what_it_does_not(self) -> str:
+        """Return the second answer."""
+        ...
+
+    @property
+    def done_looks_like(self) -> str:
+        """Return the third answer."""
+        ...
+
+    @property
+    def session_id(self) -> str:
+        """Return the session."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An entry to be written, and the texts to be kept beside it."""
+
+    entry: Entry
+    texts: Mapping[str, str] = field(default_factory=dict[str, str])
+    """By label. They stay outside the log, which holds only a commitment to each, so that they can be erased."""
+
+
+Decide = Callable[[Balance, Amounts], "tuple[Draft, Sequence[Callable[[Balance], Draft]]]"]
+"""Given the balance and what a reservation holds: what closes it, and what makes each row after that."""
+
+
+def utc_now() -> datetime:
+    """Return the time as aware UTC."""
+    return datetime.now(timezone.utc)
+
+
+class Ledger:
+    """Keep the record of every call, append-only, in one SQLite file.
+
+    Args:
+        db_path: the file; made on first use.
+        signer: signs the log's checkpoints. None: the ledger is unsigned, and whatever reads it says so.
+        now: aware UTC, handed in by tests.
+        random: so many random bytes, handed in by tests.
+        read_only: never write, nor make the file.
+        store: another store to keep the record in, instead of `db_path`.
+
+    Raises:
+        LedgerUnavailableError: the file cannot be opened.
+        LedgerFormatError: it is something else's database, or was made by the tutorial's own code.
+        LedgerError: the log has a key and `signer` is not it, or has none and a signer was given.
+    """
+
+    def __init__(
+        self,
+        db_path: str | os.PathLike[str] = "ledger.db",
+        *,
+        signer: Signer | None = None,
+        now: Callable[[], datetime] = utc_now,
+        random: Callable[[int], bytes] = os.urandom,
+        read_only: bool = False,
+        store: Store | None = None,
+    ) -> None:
+        self.db_path = os.fspath(db_path)
+        self._random = random
+        self._reserved: dict[tuple[str, int], Amounts] = {}  # of the reservations that this process made
+        self._store: Store = store or SQLiteStore(
+            self.db_path, signer=signer, now=now, random=random, read_only=read_only
+        )
+
+    # -- the tutorial's three ------------------------------------------------------------------------------------
+
+    def write(
+        self,
+        session_id: str,
+        turn_count: int,
+        state_origin: str,
+        input_str: str,
+        token_delta: int,
+        execution_time_ms: float,
+        pass_fail: bool,
+        breach_reason: str | None = None,
+    ) -> int:
+        """Write one row of kind ``write`` and return its id. It moves no balance, whatever its `state_origin`.
+
+        Args:
+            session_id: any text without NUL.
+            turn_count: the number of the turn.
+            state_origin: who says so, in the caller's words.
+            input_str: its SHA-256 is kept, the text is not.
+            token_delta: the tokens of this turn.
+            execution_time_ms: milliseconds; a fraction is dropped.
+            pass_fail: whether it went well.
+            breach_reason: the reason if it did not.
+
+        Raises:
+            ValueError: an argument is of the wrong type or out of range; names it and its value.
+            LedgerUnavailableError: the store could not be written; says what is and is not stored.
+        """
+        entry = Entry(
+            kind="write",
+            session_id=_text("session_id", session_id),
+            turn_count=_whole("turn_count", turn_count),
+            state_origin=_text("state_origin", state_origin),
+            input_hash=hash_input(input_str),
+            token_delta=_whole("token_delta", token_delta),
+            execution_time_ms=_whole("execution_time_ms", execution_time_ms),
+            pass_fail=bool(pass_fail),
+            breach_reason=None if breach_reason is None else _text("breach_reason", breach_reason),
+        )
+        return self.note(Draft(entry)).id
+
+    def get_session(self, session_id: str) -> list[LedgerRow]:
+        """Return a session's rows in order, without the bookkeeping kinds; empty if there is none."""
+        return self._store.read_session(session_id, VISIBLE_KINDS)
+
+    def get_all(self) -> list[LedgerRow]:
+        """Return every row in order, without the bookkeeping kinds."""
+        return [row for row in self.iter_rows() if row.kind in VISIBLE_KINDS]
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """Return the store, for the auditor and for exports."""
+        return self._store
+
+    @property
+    def path(self) -> str:
+        """Return where the record is."""
+        return self._store.path
+
+    @property
+    def origin(self) -> str:
+        """Return the log's name."""
+        return self._store.origin
+
+    @property
+    def signed_by(self) -> str | None:
+        """Return the public key that the log was begun with; None: unsigned."""
+        return self._store.vkey
+
+    def rows(self, session_id: str) -> list[LedgerRow]:
+        """Return every row of a session in order, bookkeeping too."""
+        return self._store.read_session(session_id)
+
+    def newest_row(self, session_id: str) -> LedgerRow | None:
+        """Return the newest row of a session, bookkeeping too; None if it has none."""
+        return self._store.find_newest(session_id)
+
+    def iter_rows(self, after_id: int = 0) -> Iterator[LedgerRow]:
+        """Yield every row of the log after an id, in order, bookkeeping too."""
+        for _, body in self._store.iter_bodies(after_id):
+            yield decode(body)
+
+    def sessions(self) -> list[tuple[str, int, int]]:
+        """Return (session id, id of its first row, id of its newest row), oldest session first."""
+        return self._store.read_sessions()
+
+    def find_spec(self, session_id: str) -> LedgerRow | None:
+        """Return the row that holds a session's spec, None if there is none."""
+        found = self._store.read_session(session_id, ("spec",))
+        return found[0] if found else None
+
+    def find_text(self, row: LedgerRow, label: str) -> str | None:
+        """Return a text kept beside a row; None if it was never kept or has been erased.
+
+        Raises:
+            LedgerTamperedError: it is not the text that the row commits to.
+        """
+        commitment = row.data.get("texts", {}).get(label)
+        kept = self._store.find_text(row.id, label)
+        if commitment is None or kept is None:
+            return None
+        if commit_to(*kept) != commitment:
+            raise LedgerTamperedError(f"the kept text {label!r} is not the one that was committed to", row_id=row.id)
+        return kept[1].decode("utf-8", "surrogatepass")
+
+    def close(self) -> None:
+        """Close the store; the file is whole afterwards."""
+        self._store.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- rows that people write ----------------------------------------------------------------------------------
+
+    def write_spec(self, spec: Answers, *, terms: Any = None) -> LedgerRow:
+        """Store a spec as a row.
+
+        Args:
+            spec: the three answers and the session they are for.
+            terms: ceilings, checks and the rest as plain data; None where there are only the three answers.
+
+        Raises:
+            LedgerError: the session has a spec already.
+        """
+        entry = spec_entry(spec, terms)
+        if self.find_spec(spec.session_id) is not None:
+            raise LedgerError(f"session {spec.session_id} has a spec already, and a spec is frozen once it is stored")
+        return self.note(Draft(entry))
+
+    def attest(self, session_id: str, reviewer: str, frame_hash: str, notes: str = "") -> LedgerRow:
+        """Write a person's word that they compared a frame with the promise.
+
+        Raises:
+            ValueError: the reviewer is blank.
+        """
+        if not reviewer.strip():
+            raise ValueError("reviewer is blank: an attestation needs a name")
+        data = {"reviewer": _text("reviewer", reviewer), "frame_hash": frame_hash, "notes": _text("notes", notes)}
+        return self.note(Draft(Entry(kind="attest", session_id=session_id, state_origin="attest", data=data)))
+
+    def raise_ceilings(self, session_id: str, changes: Mapping[str, int | None], *, why: str, who: str) -> LedgerRow:
+        """Change a session's ceilings, by a row that says who and why.
+
+        Args:
+            changes: by name, one of `CEILING_NAMES`; None takes a ceiling away, but not that of turns or tokens.
+
+        Raises:
+            ValueError: a name is not a ceiling, a value is negative, or there is no reason.
+            SessionNotFoundError: the session was never opened.
+        """
+        _check_changes(changes, why)
+
+        def decide(balance: Balance) -> Draft:
+            ceilings = replace(balance.ceilings, **changes)
+            data = {"ceilings": ceilings.as_list(), "why": _text("why", why), "who": _text("who", who)}
+            return Draft(Entry(kind="budget", session_id=session_id, state_origin="budget", data=data))
+
+        return self.admit(session_id, decide)
+
+    # -- the kernel's transactions -------------------------------------------------------------------------------
+
+    def note(self, *drafts: Draft) -> LedgerRow:
+        """Write entries that close no reservation, in one transaction; return the last row."""
+        with self._store.writing() as tx:
+            rows = [self._append(tx, draft, None) for draft in drafts]
+        return rows[-1]
+
+    def admit(self, session_id: str, decide: Callable[[Balance], Draft], results: Sequence[Draft] = ()) -> LedgerRow:
+        """Ask in one durable transaction: write what came before, then what `decide` makes of the balance.
+
+        Args:
+            decide: pure; is given the session's balance and returns the reservation or the breach.
+            results: what is to be written first: the results of tools.
+
+        Raises:
+            SessionNotFoundError: the session was never opened.
+        """
+        with self._store.writing() as tx:
+            for draft in results:
+                self._append(tx, draft, None)
+            row = self._append(tx, decide(self._balance(tx, session_id)), None)
+        self._remember(row)
+        return row
+
+    def close_reservation(self, session_id: str, seq: int, decide: Decide) -> list[LedgerRow]:
+        """End a reservation, once, in one durable transaction.
+
+        Args:
+            seq: the row that made the reservation.
+            decide: pure; is given the balance and what is held, and returns the draft that closes the reservation and,
+                for each row that follows it in the same transaction, what makes its draft of the balance by then.
+
+        Raises:
+            PermitClosedError: it was closed already; nothing is written.
+        """
+        with self._store.writing() as tx:
+            held = self._held(tx, session_id, seq)
+            first, follow = decide(self._balance(tx, session_id), held)
+            rows = [self._append(tx, first, held)]
+            for make in follow:
+                rows.append(self._append(tx, make(self._balance(tx, session_id)), None))
+        self._reserved.pop((session_id, seq), None)
+        self._remember(rows[-1])
+        return rows
+
+    def _remember(self, row: LedgerRow) -> None:
+        # Only what is on disk: a reservation of a transaction that was rolled back never was.
+        if row.kind == "reserve":
+            self._reserved[row.session_id, row.seq] = reserved_by(row)
+
+    def doubt_reservation(self, session_id: str, seq: int, draft: Draft) -> LedgerRow:
+        """Write that nobody knows what came of a call. Its reservation stands.
+
+        Raises:
+            PermitClosedError: it was closed or doubted already; nothing is written.
+        """
+        with self._store.writing() as tx:
+            self._held(tx, session_id, seq)
+            doubted = tx.find_closing(session_id, seq, doubts=True)
+            if doubted is not None:
+                raise PermitClosedError(session_id, seq, doubted.kind)
+            return self._append(tx, draft, None)
+
+    def _append(self, tx: Transaction, draft: Draft, held: Amounts | None) -> LedgerRow:
+        entry = draft.entry
+        head = tx.head(entry.session_id)
+        salted = {label: (self._random(SALT_BYTES), encode_text(text)) for label, text in draft.texts.items()}
+        if salted:
+            commitments = {label: commit_to(salt, text) for label, (salt, text) in salted.items()}
+            entry = replace(entry, data={**entry.data, "texts": commitments})
+        row = tx.append(entry, fold(() if head is None else head.after, entry, held))
+        for label, (salt, text) in salted.items():
+            tx.put_text(row, label, salt, text)
+        return row
+
+    def _balance(self, tx: Transaction, session_id: str) -> Balance:
+        head = tx.head(session_id)
+        if head is None or not head.after:
+            raise SessionNotFoundError(session_id, "the session was never opened, so it has no ceilings")
+        return head.after[-1]
+
+    def _held(self, tx: Transaction, session_id: str, seq: int) -> Amounts:
+        closed = tx.find_closing(session_id, seq)
+        if closed is not None:
+            raise PermitClosedError(session_id, seq, closed.kind)
+        if (session_id, seq) in self._reserved:
+            return self._reserved[session_id, seq]
+        row = tx.find_row(session_id, seq)
+        if row is None or row.kind != "reserve":
+            raise LedgerError(f"row {seq} of session {session_id} is not a reservation")
+        return reserved_by(row)
+
+
+def spec_entry(spec: Answers, terms: Any) -> Entry:
+    """Return the entry that stores a spec."""
+    data: dict[str, Any] = {
+        "what_it_does": _text("what_it_does", spec.what_it_does),
+        "what_it_does_not": _text("what_it_does_not", spec.what_it_does_not),
+        "done_looks_like": _text("done_looks_like", spec.done_looks_like),
+        "spec_hash": spec_hash(spec.what_it_does, spec.what_it_does_not, spec.done_looks_like, terms),
+    }
+    if terms is not None:
+        data["terms"] = terms
+    return Entry(kind="spec", session_id=_text("session_id", spec.session_id), state_origin="spec", data=data)
+
+
+def hash_input(text: str) -> str:
+    """Return the SHA-256 of a text, as lower-case hex."""
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers are not all typed
+        raise ValueError(f"input_str is {text!r}, not text")
+    return hashlib.sha256(encode_text(text)).hexdigest()
+
+
+def encode_text(text: str) -> bytes:
+    """Return a text as UTF-8; a lone surrogate, which JSON can carry and UTF-8 cannot, as its three bytes."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def commit_to(salt: bytes, text: bytes) -> str:
+    """Return the commitment to a kept text: without the salt, not even a guess of the text can be checked."""
+    return canonical.hash_hex("text", salt + text)
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}, not text")
+    if "\0" in value:
+        raise ValueError(f"{name} contains NUL, which a database cannot hold")
+    return value
+
+
+def _whole(name: str, value: float) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"{name} is {value!r}, not a number")
+    if isinstance(value, float) and name != "execution_time_ms":
+        raise ValueError(f"{name} is {value!r}, not a whole number")
+    if abs(value) > canonical.MAX_INT:
+        raise ValueError(f"{name} is {value!r}, larger than the ledger can hold")
+    return int(value)
+
+
+def _check_changes(changes: Mapping[str, int | None], why: str) -> None:
+    if not why.strip():
+        raise ValueError("why is blank: a ceiling is raised for a reason")
+    if not changes:
+        raise ValueError("no ceiling was named")
+    for name, value in changes.items():
+        if name not in CEILING_NAMES:
+            raise ValueError(f"{name} is not a ceiling; the ceilings are {', '.join(CEILING_NAMES)}")
+        if value is None and name in ("turns", "tokens"):
+            raise ValueError(f"{name} always has a ceiling")
+        if value is not None and (type(value) is not int or not 0 <= value <= canonical.MAX_INT):
+            raise ValueError(f"{name} is {value!r}, not a whole number from 0 on")
+
+
+def ceilings_of(row: LedgerRow) -> Ceilings:
+    """Return the session's ceilings as a row leaves them."""
+    return Ceilings() if row.balance is None else row.balance.ceilings

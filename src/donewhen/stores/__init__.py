@@ -1,0 +1,113 @@
+"""What a store is: the database behind a ledger, and the one way to write to it.
+
+A store keeps rows and the log over them. It knows nothing of sessions' rules: the ledger above decides what is
+written, the store gives each entry its place, seals the log in the same transaction, and says honestly what is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from donewhen.balance import Balance
+from donewhen.entry import Entry, LedgerRow
+
+__all__ = ["Head", "Sealed", "Store", "Transaction"]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest row of a session, as far as the next one needs it."""
+
+    seq: int
+    digest: str
+    """Hex leaf hash of the row."""
+    after: tuple[Balance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """One sealed state of the log, as stored."""
+
+    size: int
+    """The number of rows it covers."""
+    start: int
+    """The number of rows that the state before it covered."""
+    note: str
+    """The checkpoint; signed, unless the log has no key."""
+    nodes: bytes
+    """The hashes of all subtrees completed by rows start..size-1, 32 bytes each, leaf first."""
+
+
+class Transaction(Protocol):
+    """One durable transaction. Everything appended in it is stored together, or nothing is."""
+
+    def head(self, session_id: str) -> Head | None:
+        """Return the newest row of a session, None if it has none."""
+        ...
+
+    def append(self, entry: Entry, after: Sequence[Balance]) -> LedgerRow:
+        """Give an entry its place. It is on disk when the transaction has been left without an error."""
+        ...
+
+    def put_text(self, row: LedgerRow, label: str, salt: bytes, text: bytes) -> None:
+        """Keep a text beside a row of this transaction, outside the log."""
+        ...
+
+    def find_row(self, session_id: str, seq: int) -> LedgerRow | None:
+        """Return one row of a session, None if it is not there."""
+        ...
+
+    def find_closing(self, session_id: str, seq: int, *, doubts: bool = False) -> LedgerRow | None:
+        """Return the row that closes (or doubts) the reservation in row `seq`, None if there is none."""
+        ...
+
+
+class Store(Protocol):
+    """The database behind a ledger. Safe to share between threads; reopened by itself after a fork."""
+
+    path: str
+    origin: str
+    vkey: str | None
+    """The public key that the log was begun with; None: unsigned. An auditor does not take it from here."""
+
+    def writing(self) -> AbstractContextManager[Transaction]:
+        """Open the one way to write.
+
+        On leaving without an error everything appended is on disk and sealed. On any error nothing is.
+
+        Raises:
+            LedgerUnavailableError: the store could not be written; says what is and is not stored.
+            LedgerTamperedError: the log's head is not what was signed; nothing was written.
+        """
+        ...
+
+    def read_session(self, session_id: str, kinds: Sequence[str] | None = None) -> list[LedgerRow]:
+        """Return the rows of a session in order, of these kinds or of all."""
+        ...
+
+    def find_newest(self, session_id: str) -> LedgerRow | None:
+        """Return the newest row of a session, None if it has none."""
+        ...
+
+    def iter_bodies(self, after_id: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Yield (id, stored body) of every row in order, lazily, from one consistent state."""
+        ...
+
+    def iter_sealed(self, after_size: int = 0) -> Iterator[Sealed]:
+        """Yield every sealed state of the log in order, lazily."""
+        ...
+
+    def read_sessions(self) -> list[tuple[str, int, int]]:
+        """Return (session id, id of its first row, id of its newest row), oldest session first."""
+        ...
+
+    def find_text(self, row_id: int, label: str) -> tuple[bytes, bytes] | None:
+        """Return (salt, text) kept beside a row, None if it was never kept or has been erased."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection; what is stored is whole in one file afterwards."""
+        ...
