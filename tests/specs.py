@@ -1,0 +1,70 @@
+"""Specs for tests: a small one, and every one there can be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from donewhen.balance import Ceilings
+from donewhen.circuit_breaker import LARGEST_LIMIT
+from donewhen.spec import CHECK_KEYS, Review, Spec
+from donewhen.spec_writer import is_blank
+
+PROMISE = {"what_it_does": "Audits a page.", "what_it_does_not": "Changes it.", "done_looks_like": "A report."}
+
+
+def made(**terms: Any) -> Spec:
+    return Spec(**{**PROMISE, **terms})
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+LETTERS = st.text(st.sampled_from("ab \t\r\n\"'\\#=[]{}.\x7f\x85\u2028é日"), max_size=12)
+FILLED = (TEXT | LETTERS).filter(lambda text: not is_blank(text))
+NAMES = st.lists(FILLED.map(str.strip), unique=True, max_size=3).map(tuple)
+WHOLE = st.integers(0, 100) | st.integers(0, LARGEST_LIMIT)
+DATA = st.recursive(
+    TEXT
+    | st.booleans()
+    | st.integers(-LARGEST_LIMIT, LARGEST_LIMIT)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries((TEXT | LETTERS), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@st.composite
+def checks(draw: st.DrawFn) -> dict[str, object]:
+    kind = draw(st.sampled_from(sorted(CHECK_KEYS)))
+    return {**draw(st.dictionaries(TEXT | LETTERS, DATA, max_size=2)), "check": kind, CHECK_KEYS[kind]: draw(FILLED)}
+
+
+@st.composite
+def reviews(draw: st.DrawFn) -> Review:
+    reviewers = draw(NAMES)
+    quorum = draw(st.integers(1, len(reviewers) or 5))
+    return Review(quorum=quorum, reviewers=reviewers, expiry_hours=draw(st.none() | st.integers(1, 1_000)))
+
+
+SPECS = st.builds(
+    Spec,
+    what_it_does=FILLED,
+    what_it_does_not=FILLED,
+    done_looks_like=FILLED,
+    ceilings=st.builds(
+        Ceilings,
+        WHOLE,
+        WHOLE,
+        st.none() | WHOLE,
+        st.none() | WHOLE,
+        st.none() | WHOLE,
+        st.none() | st.integers(2, LARGEST_LIMIT),
+    ),
+    done_when=st.lists(checks(), max_size=2).map(tuple),
+    review=reviews(),
+    keep=st.sampled_from(["nothing", "conversation"]),
+    bound=st.sampled_from(["strict", "estimate"]),
+    model=st.none() | FILLED,
+    max_tokens=st.none() | st.integers(1, LARGEST_LIMIT),
+    held_tools=NAMES,
+)
