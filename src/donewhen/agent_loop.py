@@ -1,0 +1,356 @@
+"""The loop that respects its boundaries: two drivers, blocking and asynchronous, of one flow.
+
+What happens in a turn, and in which order, is told in `flow.py`; this file only performs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from donewhen.bounds import BoundKind, Transcript
+from donewhen.checks import Check, CheckContext, protected_digests
+from donewhen.circuit_breaker import CircuitBreaker
+from donewhen.client import Failure, LLMClient, MessagesEndpoint, Reply, ToolCall, classify, read_reply
+from donewhen.conversation import Conversation
+from donewhen.errors import ReplyError
+from donewhen.flow import Flow, Run
+from donewhen.ledger import Ledger
+from donewhen.opening import open_session
+from donewhen.prices import find_price as find_listed_price
+from donewhen.providers.sdk import prepare
+from donewhen.spec import Spec
+from donewhen.spec_writer import SpecResult
+from donewhen.steps import CallClient, LoopResult, RunChecks, RunTools, Settings, Step, Write
+from donewhen.tools import ToolResult, refuse_unknown, toolbox
+
+if TYPE_CHECKING:
+    from donewhen.usage import Price
+
+__all__ = ["AgentLoop", "AsyncAgentLoop", "LLMClient", "LoopResult", "MessagesEndpoint"]
+
+_T = TypeVar("_T")
+
+DEFAULT_MODEL = "claude-sonnet-4-6"
+
+
+class _Loop:
+    """What both drivers are made with.
+
+    Args:
+        spec: the promise; it is stored and frozen before the first call.
+        circuit_breaker: the ceilings.
+        ledger: where the record is kept.
+        client: anything with ``.messages.create(...)``. Its own retries are switched off where it has a way to.
+        model: the model to ask.
+        max_tokens: the most output of one reply; clamped to what is left.
+        tools: functions, or mappings with a schema and a handler, that the model may call.
+        checks: what must be met, beside the model saying so, for the session to be done.
+        bound: ``estimate``, or ``strict`` for a bound that cannot be too low; see `donewhen.bounds`.
+        keep: ``conversation`` keeps the messages, so that a stopped session can go on in its middle.
+        terms: everything that was agreed, where it comes from a spec file; else it is made of these arguments.
+        max_attempts: how often one turn may be tried.
+        wrap_up_notice: whether the model is told when its last allowed turn has come.
+        extra: further arguments of every call, such as ``tool_choice`` or ``thinking``.
+        context_window_tokens: reserved whole for a request that cannot be bounded.
+        folder: where checks run.
+        find_price: returns the price of a model, None where it is not known.
+        monotonic, jitter: the clock that never goes back, and a number from 0 to 1; handed in by tests.
+        sleep: waits so many seconds; awaited by `AsyncAgentLoop`. None: ``time.sleep`` or ``asyncio.sleep``.
+
+    Raises:
+        SpecError: an answer is blank, or a check or term cannot be kept.
+        ToolError: a tool cannot be described to a model.
+        TypeError: the client has no ``messages.create``.
+        CallError: the client has middleware, which could send a request twice.
+    """
+
+    def __init__(
+        self,
+        spec: SpecResult,
+        circuit_breaker: CircuitBreaker,
+        ledger: Ledger,
+        client: Any,
+        model: str = DEFAULT_MODEL,
+        max_tokens: int = 1024,
+        *,
+        tools: Iterable[object] = (),
+        checks: Sequence[Check] = (),
+        bound: BoundKind = "estimate",
+        keep: str = "nothing",
+        terms: Mapping[str, Any] | None = None,
+        max_attempts: int = 4,
+        wrap_up_notice: bool = True,
+        extra: Mapping[str, Any] | None = None,
+        context_window_tokens: int | None = None,
+        folder: Path | str = ".",
+        find_price: Callable[[str], Price | None] = find_listed_price,
+        monotonic: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+        sleep: Callable[[float], Any] | None = None,
+    ) -> None:
+        if type(max_tokens) is not int or max_tokens < 1:
+            raise ValueError(f"max_tokens is {max_tokens!r}, not a whole number from 1 on")
+        if type(max_attempts) is not int or max_attempts < 1:
+            raise ValueError(f"max_attempts is {max_attempts!r}, not a whole number from 1 on")
+        if not hasattr(client, "messages"):
+            raise TypeError(
+                f"a {type(client).__name__} has no messages.create; an OpenAI client goes into "
+                "donewhen.providers.openai.OpenAIClient first"
+            )
+        self.spec = spec
+        self.circuit_breaker = circuit_breaker
+        self.ledger = ledger
+        self.client = prepare(client)
+        self.model = model
+        self.max_tokens = max_tokens
+        self._tools = toolbox(tools)
+        self._extra = extra
+        self._window = context_window_tokens
+        self._folder = Path(folder)
+        self._find_price = find_price
+        self._monotonic = monotonic
+        self._sleep = sleep
+        held = {name for name, tool in self._tools.items() if tool.held}
+        self._held = frozenset(held | set((terms or {}).get("held_tools", ())))
+        agreed = Spec(
+            what_it_does=spec.what_it_does,
+            what_it_does_not=spec.what_it_does_not,
+            done_looks_like=spec.done_looks_like,
+            ceilings=circuit_breaker.ceilings,
+            done_when=tuple([check.describe() for check in checks]),
+            keep=cast("Any", keep),
+            bound=bound,
+            held_tools=tuple(sorted(self._held)),
+        )
+        self._terms = dict(terms) if terms is not None else agreed.terms()
+        self._keeps = keep == "conversation"
+        self._bound: BoundKind = bound
+        self._settings = Settings(
+            max_tokens=max_tokens,
+            max_attempts=max_attempts,
+            wrap_up_notice=wrap_up_notice,
+            checks=tuple(checks),
+            make_context=self._context,
+            jitter=jitter,
+        )
+
+    def _open(self, *, resume: bool) -> Run:
+        checks = self._settings.checks
+        session = open_session(
+            self.spec,
+            self.circuit_breaker,
+            self.ledger,
+            terms=self._terms,
+            bound=self._bound,
+            held_tools=self._held,
+            protect=lambda: protected_digests(checks, self._folder),
+            find_price=self._find_price,
+            resume=resume,
+            monotonic=self._monotonic,
+        )
+        conversation = Conversation(self._transcript(), kept=self._keeps)
+        if session.before is not None and self._keeps:
+            rows = self.ledger.rows(self.spec.session_id)
+            conversation.take_up(rows, self.ledger.find_text, session.remember)
+        return Run(self._settings, session, conversation)
+
+    def _transcript(self) -> Transcript:
+        return Transcript(
+            model=self.model,
+            system=self._system_prompt(),
+            tools=[tool.definition() for tool in self._tools.values()],
+            extra=self._extra,
+            context_window_tokens=self._window,
+        )
+
+    def _system_prompt(self) -> str:
+        # Short: a session with a small ceiling pays for every word of it.
+        spec = self.spec
+        return f"Do: {spec.what_it_does}\nDo not: {spec.what_it_does_not}\nDone when: {spec.done_looks_like}"
+
+    def _context(self, output: str, protected: Mapping[str, str]) -> CheckContext:
+        return CheckContext(output, self.spec.session_id, self._folder, protected)
+
+    def _read(self, response: object) -> Reply | Failure:
+        try:
+            return read_reply(response)
+        except ReplyError as error:
+            return Failure(rejected=False, problem=str(error))
+
+    def _ms_since(self, start: float) -> int:
+        return int((self._monotonic() - start) * 1000)
+
+
+class AgentLoop(_Loop):
+    """Run an agent under a spec, behind a breaker, into a ledger. See `_Loop` for the arguments."""
+
+    client: LLMClient
+
+    def run(self, task: str) -> LoopResult:
+        """Work on a task until it is done, a ceiling stops it, or it waits for a person. Never raises on a breach.
+
+        A session that was interrupted goes on; one that has ended is an error.
+
+        Args:
+            task: what the model is asked.
+
+        Raises:
+            SessionEndedError: the session is over, or was stopped and needs `resume`.
+            SessionBusyError: another live process has it.
+            SpecError: the spec is not the one that the session was opened with.
+            PriceUnknownError, UnboundedRequestError: the call cannot be kept under its ceilings; nothing was sent.
+            LedgerUnavailableError: the store could not be written.
+        """
+        return self._drive(task, resume=False)
+
+    def resume(self, task: str | None = None) -> LoopResult:
+        """Go on with a session that was interrupted, or stopped by a ceiling that has been raised since.
+
+        Args:
+            task: needed where the spec keeps no conversation.
+
+        Raises:
+            The errors of `run`.
+        """
+        return self._drive(task, resume=True)
+
+    def _drive(self, task: str | None, *, resume: bool) -> LoopResult:
+        flow = self._open(resume=resume).flow(task)
+        return _drive(flow, self._perform)
+
+    def _perform(self, step: Step) -> Any:
+        if isinstance(step, Write):
+            return step.do()
+        if isinstance(step, CallClient):
+            return self._call(step)
+        if isinstance(step, RunTools):
+            return [self._timed(partial(self._run_tool, call)) for call in step.calls]
+        if isinstance(step, RunChecks):
+            return [(check, *self._timed(partial(check.run, step.context))) for check in self._settings.checks]
+        return (self._sleep or time.sleep)(step.seconds)
+
+    def _call(self, step: CallClient) -> tuple[Reply | Failure, int]:
+        start = self._monotonic()
+        try:
+            answer = self._read(self.client.messages.create(**step.permit.request.as_kwargs()))
+        except Exception as error:  # noqa: BLE001 - classified: what no provider says goes up as it is
+            answer = provider_failure(error)
+        return answer, self._ms_since(start)
+
+    def _run_tool(self, call: ToolCall) -> ToolResult:
+        tool = self._tools.get(call.name)
+        return refuse_unknown(call.name, self._tools) if tool is None else tool.call(call.arguments)
+
+    def _timed(self, do: Callable[[], _T]) -> tuple[_T, int]:
+        start = self._monotonic()
+        return do(), self._ms_since(start)
+
+
+class AsyncAgentLoop(_Loop):
+    """The same as `AgentLoop`, for a client whose ``messages.create`` is awaited."""
+
+    async def run(self, task: str) -> LoopResult:
+        """Work on a task; see `AgentLoop.run`. Cancelling it writes what happened, then passes."""
+        return await self._drive(task, resume=False)
+
+    async def resume(self, task: str | None = None) -> LoopResult:
+        """Go on with a session; see `AgentLoop.resume`."""
+        return await self._drive(task, resume=True)
+
+    async def _drive(self, task: str | None, *, resume: bool) -> LoopResult:
+        run = await _written(lambda: self._open(resume=resume))
+        return await _adrive(run.flow(task), self._perform)
+
+    async def _perform(self, step: Step) -> Any:
+        import asyncio
+
+        if isinstance(step, Write):
+            return await _written(step.do)
+        if isinstance(step, CallClient):
+            return await self._call(step)
+        if isinstance(step, RunTools):
+            return await asyncio.gather(*[self._timed(self._run_tool(call)) for call in step.calls])
+        if isinstance(step, RunChecks):
+            judged = [await self._timed(check.arun(step.context)) for check in self._settings.checks]
+            return [(check, *one) for check, one in zip(self._settings.checks, judged, strict=True)]
+        return await (self._sleep or asyncio.sleep)(step.seconds)
+
+    async def _call(self, step: CallClient) -> tuple[Reply | Failure, int]:
+        start = self._monotonic()
+        try:
+            answer = self._read(await self.client.messages.create(**step.permit.request.as_kwargs()))
+        except Exception as error:  # noqa: BLE001 - classified: what no provider says goes up as it is
+            answer = provider_failure(error)
+        return answer, self._ms_since(start)
+
+    async def _run_tool(self, call: ToolCall) -> ToolResult:
+        tool = self._tools.get(call.name)
+        return refuse_unknown(call.name, self._tools) if tool is None else await tool.acall(call.arguments)
+
+    async def _timed(self, doing: Awaitable[_T]) -> tuple[_T, int]:
+        start = self._monotonic()
+        return await doing, self._ms_since(start)
+
+
+def _drive(flow: Flow, perform: Callable[[Step], Any]) -> LoopResult:
+    """Perform what the flow yields, and send it what came of it."""
+    step = next(flow)
+    try:
+        while True:
+            try:
+                came = perform(step)
+            except BaseException as error:  # noqa: BLE001 - the flow writes what happened, then lets it pass
+                step = flow.throw(error)
+            else:
+                step = flow.send(came)
+    except StopIteration as end:
+        return end.value
+
+
+async def _adrive(flow: Flow, perform: Callable[[Step], Awaitable[Any]]) -> LoopResult:
+    """Perform what the flow yields, and send it what came of it."""
+    step = next(flow)
+    try:
+        while True:
+            try:
+                came = await perform(step)
+            except BaseException as error:  # noqa: BLE001 - the flow writes what happened, then lets it pass
+                step = flow.throw(error)
+            else:
+                step = flow.send(came)
+    except StopIteration as end:
+        return end.value
+
+
+async def _written(do: Callable[[], _T]) -> _T:
+    """Do something with the ledger in a thread; a cancel in its middle waits until it is written."""
+    import asyncio
+
+    task = asyncio.ensure_future(asyncio.to_thread(do))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            # Cancelled again while it waits: what is half written is not left alone for that either.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
+        task.exception()  # the cancel is what passes; that the write failed as well is known to whoever resumes
+        raise
+
+
+def provider_failure(error: Exception) -> Failure:
+    """Return what a provider's error means.
+
+    Raises:
+        Exception: the error itself, where no provider and no network says so: a bug must not look like bad weather.
+    """
+    failure = classify(error)
+    if failure.status is None and not failure.rejected and not failure.retryable:
+        raise error
+    return failure

@@ -1,0 +1,246 @@
+"""The entries that a session writes, made of facts: pure functions, no store and no clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from donewhen import canonical
+from donewhen.balance import Amounts, Breach
+from donewhen.entry import Entry, LedgerRow
+from donewhen.ledger import Draft, hash_input
+
+if TYPE_CHECKING:
+    from donewhen.bounds import Request
+    from donewhen.client import Failure, Reply, ToolCall
+    from donewhen.session import Permit
+    from donewhen.usage import Price, Usage
+
+
+def reserve_entry(session_id: str, turn: int, asked: Amounts, facts: Mapping[str, Any]) -> Entry:
+    """Return the row of a reservation."""
+    data = {"reserve": asked.as_list(), **facts}
+    return Entry(kind="reserve", session_id=session_id, state_origin="reserve", turn_count=turn, data=data)
+
+
+def breach_entry(session_id: str, turn: int, breach: Breach) -> Entry:
+    """Return the row of a breach."""
+    data = {
+        "dimension": breach.dimension,
+        "ceiling": breach.ceiling,
+        "spent": breach.spent,
+        "reserved": breach.reserved,
+        "asked": breach.asked,
+    }
+    return Entry(
+        kind="circuit_breaker",
+        session_id=session_id,
+        state_origin="circuit_breaker",
+        turn_count=turn,
+        input_hash=NO_INPUT,
+        pass_fail=False,
+        breach_reason=breach.reason,
+        data=data,
+    )
+
+
+def breach_of(row: LedgerRow) -> Breach:
+    """Return the breach that a ``circuit_breaker`` row holds."""
+    data = row.data
+    return Breach(
+        reason=row.breach_reason or "",
+        dimension=data["dimension"],
+        ceiling=data["ceiling"],
+        spent=data["spent"],
+        reserved=data["reserved"],
+        asked=data["asked"],
+        budget=data.get("budget"),
+    )
+
+
+def llm_entry(
+    permit: Permit,
+    reply: Reply,
+    held: Amounts,
+    price: Price | None,
+    *,
+    execution_time_ms: int,
+    tools: Sequence[Mapping[str, Any]],
+) -> Entry:
+    """Return the row of a reply, which closes its reservation.
+
+    Args:
+        held: what the reservation holds; charged whole where the usage cannot be believed.
+        tools: the calls that the model asked for, as `intent` describes them.
+    """
+    usage = reply.usage
+    tokens = held.tokens if usage is None else usage.total
+    data: dict[str, Any] = {
+        "model": reply.model or permit.request.model,
+        "usage": None if usage is None else _usage_as_json(usage),
+        "cost_microusd": _cost(usage, held, price),
+        "stop_reason": reply.stop_reason,
+        "attempt": permit.attempt,
+    }
+    if price is not None:
+        data["price"] = {"source": price.source, "as_of": price.as_of}
+    if reply.usage_fault is not None:
+        data["usage_fault"] = reply.usage_fault
+    if reply.request_id is not None:
+        data["request_id"] = reply.request_id
+    if tokens > held.tokens:
+        data["over_reservation"] = tokens - held.tokens
+    if tools:
+        data["tools"] = list(tools)
+    return Entry(
+        kind="llm",
+        session_id=permit.session_id,
+        state_origin="llm",
+        turn_count=permit.turn,
+        input_hash=_input_hash(permit.request),
+        token_delta=tokens,
+        execution_time_ms=execution_time_ms,
+        pass_fail=usage is not None,
+        closes=permit.seq,
+        data=data,
+    )
+
+
+def intent(call: ToolCall, *, held: bool, run: bool) -> dict[str, Any]:
+    """Return how a reply's row names a tool call before it is run."""
+    return {"id": call.id, "name": call.name, "args_hash": hash_arguments(call.arguments), "held": held, "run": run}
+
+
+def released_entry(permit: Permit, failure: Failure, execution_time_ms: int) -> Entry:
+    """Return the row of an attempt that did no work, which closes its reservation."""
+    data: dict[str, Any] = {"attempt": permit.attempt, "problem": failure.problem}
+    if failure.status is not None:
+        data["status"] = failure.status
+    if failure.retry_after_seconds is not None:
+        data["retry_after_ms"] = min(int(failure.retry_after_seconds * 1000), canonical.MAX_INT)
+    return Entry(
+        kind="error",
+        session_id=permit.session_id,
+        state_origin="error",
+        turn_count=permit.turn,
+        input_hash=_input_hash(permit.request),
+        execution_time_ms=execution_time_ms,
+        pass_fail=False,
+        closes=permit.seq,
+        data=data,
+    )
+
+
+def abandoned_entry(session_id: str, reserve: int, turn: int, attempt: int, problem: str, ms: int = 0) -> Entry:
+    """Return the row that says that nobody knows what came of an attempt.
+
+    Args:
+        reserve: the seq of its reservation, which stands.
+        ms: how long the attempt took, in milliseconds.
+    """
+    return Entry(
+        kind="abandoned",
+        session_id=session_id,
+        state_origin="abandoned",
+        turn_count=turn,
+        input_hash=NO_INPUT,
+        execution_time_ms=ms,
+        pass_fail=False,
+        doubts=reserve,
+        data={"attempt": attempt, "problem": problem},
+    )
+
+
+def tool_draft(
+    session_id: str, turn: int, call: ToolCall, content: str, problem: str | None, ms: int, *, keep: bool = False
+) -> Draft:
+    """Return the row of a tool's result.
+
+    Args:
+        content: what the tool answered; only its hash and size enter the log.
+        problem: what went wrong, without text of the tool; None: nothing.
+        ms: how long it took, in milliseconds.
+        keep: keep the answer beside the row, for a session that pauses before it is sent.
+    """
+    arguments = hash_arguments(call.arguments)
+    data: dict[str, Any] = {
+        "call": call.id,
+        "name": call.name,
+        "args_hash": arguments,
+        "result_hash": hash_input(content),
+        "result_bytes": len(content.encode("utf-8", "surrogatepass")),
+        "is_error": problem is not None,
+    }
+    if problem is not None:
+        data["problem"] = problem
+    entry = Entry(
+        kind="tool",
+        session_id=session_id,
+        state_origin="tool",
+        turn_count=turn,
+        input_hash=arguments,
+        execution_time_ms=ms,
+        pass_fail=problem is None,
+        data=data,
+    )
+    return Draft(entry, {"result": content} if keep else {})
+
+
+def check_draft(
+    session_id: str, turn: int, name: str, kind: str, outcome: str, detail: str, output: str, ms: int
+) -> Draft:
+    """Return the row of a check; what it said is kept beside it, outside the log."""
+    entry = Entry(
+        kind="check",
+        session_id=session_id,
+        state_origin="check",
+        turn_count=turn,
+        input_hash=hash_input(output),
+        execution_time_ms=ms,
+        pass_fail=outcome in ("met", "pending"),
+        data={"name": name, "check": kind, "outcome": outcome},
+    )
+    return Draft(entry, {"detail": detail} if detail else {})
+
+
+def end_draft(session_id: str, outcome: str, reason: str, output: str | None) -> Draft:
+    """Return the entry that ends a session, with the output that waits for a person."""
+    data = {"outcome": outcome, "reason": reason}
+    entry = Entry(kind="close", session_id=session_id, state_origin="close", pass_fail=outcome == "done", data=data)
+    return Draft(entry, {} if output is None else {"output": output})
+
+
+def hash_arguments(arguments: Mapping[str, Any]) -> str:
+    """Return the digest of a tool call's arguments, as lower-case hex."""
+    try:
+        spelled = canonical.dumps(dict(arguments), floats=True)
+    except ValueError:
+        # A model may send what canonical JSON cannot spell, such as a number of twenty digits.
+        spelled = json.dumps(arguments, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
+    return canonical.hash_hex("arguments", spelled)
+
+
+NO_INPUT = hash_input("")
+"""The input hash of a row of the tutorial's table that had no input."""
+
+
+def _cost(usage: Usage | None, held: Amounts, price: Price | None) -> int | None:
+    if price is None:
+        return None
+    return held.cost_microusd if usage is None else price.cost_microusd(usage)
+
+
+def _usage_as_json(usage: Usage) -> dict[str, int]:
+    return {
+        "input": usage.input_tokens,
+        "output": usage.output_tokens,
+        "cache_read": usage.cache_read_tokens,
+        "cache_write": usage.cache_write_tokens,
+    }
+
+
+def _input_hash(request: Request) -> str:
+    """Return the hash of the newest message that was sent: the task in the first turn."""
+    content = request.transcript.messages[request.count - 1].get("content", "") if request.count else ""
+    return hash_input(content if isinstance(content, str) else json.dumps(content, sort_keys=True, default=str))

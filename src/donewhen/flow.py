@@ -1,0 +1,366 @@
+"""The loop, as a generator that does no I/O.
+
+It decides; a driver performs. It yields what must be done next (`Write`, `CallClient`, `RunTools`, `RunChecks`,
+`Wait`) and is sent what came of it, so the blocking and the asynchronous driver share every decision. A driver that
+is interrupted throws into it, and it writes what happened before it lets the interruption pass.
+
+One turn, in order: bound and admit, call, settle, tools or checks. The order of the writes is `session.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from donewhen.checks import Check, CheckResult
+from donewhen.client import Failure, Reply, ToolCall
+from donewhen.conversation import Conversation
+from donewhen.drafts import check_draft, end_draft, tool_draft
+from donewhen.errors import CircuitBreakerError, SpecError
+from donewhen.ledger import Draft
+from donewhen.session import Permit, Session, Settlement
+from donewhen.steps import CallClient, LoopResult, RunChecks, RunTools, Settings, Step, Wait, Write
+from donewhen.tools import ToolResult
+
+FINISHED = frozenset({"end_turn", "stop_sequence"})
+"""Stop reasons with which a model says that it has finished."""
+
+STOPPED_EARLY = frozenset({"max_tokens", "pause_turn", "tool_use"})
+"""Stop reasons after which the model goes on; ``tool_use`` only where it names no tool."""
+
+WENT_WRONG: Mapping[str, str] = {
+    "refusal": "the model refused",
+    "model_context_window_exceeded": "the conversation no longer fits the model's context window",
+}
+"""Stop reasons that end the session as failed."""
+
+CUT_OFF = "The reply was cut off at its token limit, so this call was not run. Ask for it again, in a shorter reply."
+INTERRUPTED = "The session was interrupted: whether this call ran is not known, and it was not run again."
+
+LONGEST_WAIT_SECONDS = 300.0
+"""The longest wait for a provider where time has no ceiling."""
+
+FIRST_BACKOFF_SECONDS = 0.5
+LONGEST_BACKOFF_SECONDS = 30.0
+
+
+Flow = Generator[Step, Any, LoopResult]
+Part = Generator[Step, Any, "LoopResult | None"]
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of a session: the flow and what it remembers between steps."""
+
+    settings: Settings
+    session: Session
+    conversation: Conversation
+    permit: Permit | None = None
+    """The attempt under way; None between attempts."""
+    sent: bool = False
+    """Whether the attempt under way has been handed to the client."""
+    text: str | None = None
+    """The newest text of the model."""
+    unmet: bool = False
+    """Whether the newest thing that happened is that checks were not met."""
+
+    def flow(self, task: str | None) -> Flow:
+        """Run turns until the session ends, waits for a person, or cannot go on."""
+        try:
+            waits = yield from self._begin(task)
+            if waits is not None:
+                return waits
+            refused = yield from self._admit()
+            while refused is None:
+                refused = yield from self._turn()
+            return refused
+        except BaseException as error:
+            self._interrupted(error)
+            raise
+
+    # -- a turn --------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> Part:
+        assert self.permit is not None
+        answer = yield from self._attempts()
+        if isinstance(answer, LoopResult):
+            return answer
+        reply, ms = answer
+        self.text, self.unmet = reply.text or self.text, False
+        if reply.tool_calls and (reply.stop_reason == "tool_use" or reply.stop_reason in FINISHED):
+            return (yield from self._tools(reply, ms))
+        if reply.stop_reason in FINISHED:
+            return (yield from self._finished(reply, ms))
+        if reply.stop_reason in WENT_WRONG:
+            return (yield from self._fail(reply, ms, WENT_WRONG[reply.stop_reason]))
+        if reply.stop_reason not in STOPPED_EARLY:
+            return (yield from self._fail(reply, ms, f"the stop reason {reply.stop_reason!r} is not known"))
+        if reply.usage is None:
+            return (yield from self._fail(reply, ms, f"{reply.usage_fault}, so its whole reservation was charged"))
+        return (yield from self._go_on(reply, ms))
+
+    def _go_on(self, reply: Reply, ms: int) -> Part:
+        """Answer a reply that stopped early, and ask for the next turn in the same transaction."""
+        said = self.conversation.hear(reply)
+        if reply.tool_calls:
+            self.conversation.answer([(call, ToolResult(CUT_OFF, True)) for call in reply.tool_calls])
+        elif reply.stop_reason != "pause_turn":  # which is sent again as it is
+            self.conversation.say("continue", self._notice_after(reply))
+        return (yield from self._settle_and_admit(reply, ms, said, runs_tools=False))
+
+    def _tools(self, reply: Reply, ms: int) -> Part:
+        said = self.conversation.hear(reply)
+        if any(call.name in self.session.held_tools for call in reply.tool_calls):
+            said = {**said, "held": self.conversation.spell_calls(reply.tool_calls, self.session.held_tools)}
+        settled = yield from self._settle(reply, ms, said)
+        if settled.breach is not None:
+            return (yield from self._breached(settled.breach))
+        if reply.usage is None:
+            return (yield from self._end("failed", f"{reply.usage_fault}, so its whole reservation was charged"))
+        ran: list[tuple[ToolResult, int]] = (yield RunTools(settled.tools)) if settled.tools else []
+        results = {call.id: result for call, (result, _) in zip(settled.tools, ran, strict=True)}
+        keep = bool(settled.held) and self.conversation.kept
+        turn = settled.row.turn_count
+        drafts = [
+            tool_draft(self.session.session_id, turn, call, result.content, result.problem, ms, keep=keep)
+            for call, (result, ms) in zip(settled.tools, ran, strict=True)
+        ]
+        if settled.held:
+            if drafts:
+                yield Write(lambda: self.session.note(*drafts))
+            return self._waiting(settled.held)
+        answers = [(call, results[call.id]) for call in reply.tool_calls]
+        self.conversation.answer(answers, self._notice_after(reply))
+        return (yield from self._admit(drafts))
+
+    def _finished(self, reply: Reply, ms: int) -> Part:
+        output = reply.text
+        said = self.conversation.hear(reply)
+        if not self.settings.checks:
+            end = end_draft(self.session.session_id, "done", "the model finished its turn", output)
+            yield from self._settle(reply, ms, said, end=end)
+            return self._result("done", "the model finished its turn", output)
+        settled = yield from self._settle(reply, ms, said)
+        # A crash here leaves the reply charged and its checks not run: the session is interrupted, not done.
+        context = self.settings.make_context(output, self.session.protected)
+        judged: list[tuple[Check, CheckResult, int]] = yield RunChecks(context)
+        drafts = [self._judged(settled.row.turn_count, output, *one) for one in judged]
+        broken = [result for _, result, _ in judged if result.outcome == "error"]
+        if broken:
+            reason = f"the check {broken[0].name!r} could not be judged: {broken[0].detail}"
+            return (yield from self._end("failed", reason, output, drafts))
+        unmet = [result for _, result, _ in judged if result.outcome == "not_met"]
+        self.session.saw_checks([result.name for result in unmet])
+        if not unmet:
+            return (yield from self._end("done", "the model finished and every check is met", output, drafts))
+        self.unmet = True
+        told = "\n".join(f"- {result.name}: {result.detail or 'not met'}" for result in unmet)
+        self.conversation.say(f"Not done yet. These checks are not met:\n{told}", self._notice_after(reply))
+        return (yield from self._admit(drafts))
+
+    def _judged(self, turn: int, output: str, check: Check, result: CheckResult, ms: int) -> Draft:
+        kind = str(check.describe().get("check", "call"))
+        return check_draft(self.session.session_id, turn, result.name, kind, result.outcome, result.detail, output, ms)
+
+    # -- attempts ------------------------------------------------------------------------------------------------
+
+    def _attempts(self) -> Generator[Step, Any, LoopResult | tuple[Reply, int]]:
+        """Call, and call again while that may help. Each attempt has a reservation of its own."""
+        while True:
+            assert self.permit is not None
+            self.sent = True
+            answer, ms = yield CallClient(self.permit)
+            if isinstance(answer, Reply):
+                return answer, ms
+            failed, self.sent = self.permit, False
+            yield Write(lambda failure=answer, ms=ms: self._close_attempt(failure, ms))
+            # A crash here leaves the attempt released, or charged in full: the next one has its own reservation.
+            seconds = self._pause_before(failed.attempt + 1, answer)
+            if isinstance(seconds, str):
+                return self._result("interrupted", seconds, self.text, turn=failed.turn)
+            yield Wait(seconds)
+            refused = yield from self._admit(retry_of=failed)
+            if refused is not None:
+                return refused
+
+    def _close_attempt(self, failure: Failure, ms: int) -> None:
+        permit, self.permit = self.permit, None
+        assert permit is not None
+        close = self.session.release if failure.rejected else self.session.abandon
+        close(permit, failure, execution_time_ms=ms)
+
+    def _pause_before(self, attempt: int, failure: Failure) -> float | str:
+        """Return the seconds to wait before another attempt, or the sentence that says why there is none."""
+        if not failure.retryable:
+            return f"{failure.problem}; another attempt would not help"
+        if attempt > self.settings.max_attempts:
+            return f"{failure.problem}, {self.settings.max_attempts} times"
+        longest = LONGEST_BACKOFF_SECONDS
+        seconds = min(longest, FIRST_BACKOFF_SECONDS * 2 ** (attempt - 2)) * (0.5 + self.settings.jitter() / 2)
+        if failure.retry_after_seconds is not None:
+            seconds = max(seconds, failure.retry_after_seconds)
+        allowed = self.session.milliseconds_left()
+        left = LONGEST_WAIT_SECONDS if allowed is None else allowed / 1000
+        if seconds > left:
+            return f"{failure.problem} and asks to wait {seconds:.0f} s, longer than the {left:.0f} s that are allowed"
+        return seconds
+
+    # -- writes --------------------------------------------------------------------------------------------------
+
+    def _admit(self, results: Sequence[Draft] = (), retry_of: Permit | None = None) -> Part:
+        request = self.conversation.request(self.settings.max_tokens)
+        texts = self.conversation.unkept()
+
+        def admit() -> None:
+            self.permit = self.session.admit(request, results=results, retry_of=retry_of, texts=texts)
+
+        self.sent = False
+        try:
+            yield Write(admit)
+        except CircuitBreakerError as breach:
+            return (yield from self._breached(breach))
+        return None
+
+    def _settle(
+        self, reply: Reply, ms: int, said: Mapping[str, str], end: Draft | None = None, *, runs_tools: bool = True
+    ) -> Generator[Step, Any, Settlement]:
+        permit = self.permit
+        assert permit is not None
+
+        def settle() -> Settlement:
+            settled = self.session.settle(
+                permit, reply, execution_time_ms=ms, end=end, texts=said, runs_tools=runs_tools
+            )
+            self.permit = None
+            return settled
+
+        return (yield Write(settle))
+
+    def _settle_and_admit(self, reply: Reply, ms: int, said: Mapping[str, str], *, runs_tools: bool) -> Part:
+        permit = self.permit
+        assert permit is not None
+        then, asked = self.conversation.request(self.settings.max_tokens), self.conversation.unkept()
+
+        def settle() -> Settlement:
+            settled = self.session.settle(
+                permit,
+                reply,
+                execution_time_ms=ms,
+                texts=said,
+                then=then,
+                then_texts=asked,
+                runs_tools=runs_tools,
+            )
+            self.permit, self.sent = settled.permit, False
+            return settled
+
+        settled: Settlement = yield Write(settle)
+        return None if settled.breach is None else (yield from self._breached(settled.breach))
+
+    def _breached(self, breach: CircuitBreakerError) -> Flow:
+        outcome = "unmet" if self.unmet else "breached"
+        reason = str(breach)
+        draft = end_draft(self.session.session_id, outcome, reason, self.text)
+        yield Write(lambda: self.session.note(draft))
+        return self._result(outcome, reason, self.text, turn=breach.turn_count, breach_reason=breach.reason)
+
+    def _fail(self, reply: Reply, ms: int, reason: str) -> Flow:
+        said = self.conversation.hear(reply)
+        end = end_draft(self.session.session_id, "failed", reason, self.text)
+        yield from self._settle(reply, ms, said, end=end, runs_tools=False)
+        return self._result("failed", reason, self.text)
+
+    def _end(self, outcome: str, reason: str, output: str | None = None, before: Sequence[Draft] = ()) -> Flow:
+        draft = end_draft(self.session.session_id, outcome, reason, self.text if output is None else output)
+        yield Write(lambda: self.session.note(*before, draft))
+        return self._result(outcome, reason, self.text if output is None else output)
+
+    def _interrupted(self, error: BaseException) -> None:
+        """Write what happened to the attempt under way, before an interruption passes."""
+        permit, self.permit = self.permit, None
+        if permit is None:
+            return
+        failure = Failure(rejected=not self.sent, problem=f"interrupted by {type(error).__name__}")
+        (self.session.abandon if self.sent else self.session.release)(permit, failure)
+
+    # -- resuming ------------------------------------------------------------------------------------------------
+
+    def _begin(self, task: str | None) -> Part:
+        """Say the task, or take up the conversation where it was left."""
+        if not self.conversation.messages:
+            if task is None:
+                raise SpecError("nothing was kept of the conversation, so resuming needs the task again", field="task")
+            self.conversation.say(task)
+            return None
+        open_calls = self.conversation.open_calls()
+        if open_calls:
+            return (yield from self._answer_open_calls(open_calls))
+        if self.conversation.messages[-1]["role"] == "assistant":
+            self.conversation.say("continue")
+        return None
+
+    def _answer_open_calls(self, calls: Sequence[ToolCall]) -> Part:
+        """Answer the tool calls that the last process left: those that were attested are run now, once."""
+        before = self.session.before
+        waiting = {call.call_id: call for call in before.waiting} if before is not None else {}
+        held = [call for call in calls if call.id in waiting and waiting[call.id].held]
+        unattested = tuple(call for call in held if not waiting[call.id].attested)
+        if unattested:
+            return self._waiting(unattested)
+        ran: list[tuple[ToolResult, int]] = (yield RunTools(held)) if held else []
+        now = {call.id: result for call, (result, _) in zip(held, ran, strict=True)}
+        turn = before.newest.turn_count if before is not None and not held else waiting[held[0].id].row.turn_count
+        drafts = [
+            tool_draft(self.session.session_id, turn, call, result.content, result.problem, ms, keep=True)
+            for call, (result, ms) in zip(held, ran, strict=True)
+        ]
+        if drafts:
+            yield Write(lambda: self.session.note(*drafts))
+        earlier = self.conversation.kept_results
+        lost = ToolResult(INTERRUPTED, True)
+        self.conversation.answer([(call, now.get(call.id) or earlier.get(call.id) or lost) for call in calls])
+        return None
+
+    # -- what comes of it ----------------------------------------------------------------------------------------
+
+    def _waiting(self, held: Sequence[ToolCall]) -> LoopResult:
+        names = ", ".join(call.name for call in held)
+        return self._result("held", f"{names} waits for a person", self.text, waits_for=tuple(held))
+
+    def _notice_after(self, reply: Reply) -> str | None:
+        """Return what the model is told before its last allowed turn, None before any other."""
+        permit, balance = self.permit, self.session.newest_balance
+        if permit is None:  # settled already: the newest balance has it
+            turn, tokens = balance.used.turns + 1, balance.used.tokens
+        else:
+            used = permit.reserved.tokens if reply.usage is None else reply.usage.total
+            turn, tokens = permit.turn + 1, balance.used.tokens - permit.reserved.tokens + used
+        ceilings = balance.ceilings
+        if not self.settings.wrap_up_notice or ceilings.turns is None or turn != ceilings.turns:
+            return None
+        left = "" if ceilings.tokens is None else f" and about {max(0, ceilings.tokens - tokens):,} tokens are left"
+        return f"[This is the last turn that is allowed{left}. Finish now with what you have.]"
+
+    def _result(
+        self,
+        outcome: str,
+        reason: str,
+        output: str | None,
+        *,
+        turn: int | None = None,
+        breach_reason: str | None = None,
+        waits_for: tuple[ToolCall, ...] = (),
+    ) -> LoopResult:
+        used = self.session.newest_balance.used
+        return LoopResult(
+            outcome == "done",
+            used.turns if turn is None else turn,
+            used.tokens,
+            self.session.session_id,
+            breach_reason,
+            outcome=outcome,
+            reason=reason,
+            output=output,
+            waits_for=waits_for,
+        )

@@ -1,0 +1,407 @@
+"""A session under a spec, and the one place that knows the order of a turn.
+
+    permit = session.admit(request)             # reserved and on disk, or CircuitBreakerError and nothing sent
+    try:
+        reply = call(permit.request)            # clamped to what is left
+    except Rejected as error:
+        session.release(permit, classify(error))   # the provider says that it did no work
+        raise
+    except BaseException as error:
+        session.abandon(permit, classify(error))   # it may have been billed: the reservation stands
+        raise
+    session.settle(permit, read_reply(reply))
+
+Every door is this, with its own `call`. A `Permit` is plain data: it can be kept, pickled, and finished by whoever
+holds it, but once. What a crash leaves after each durable step stands beside the step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from donewhen.balance import Amounts, Balance, Breach, Ceilings
+from donewhen.bounds import DEFAULT_MAX_TOKENS, BoundKind, Measured, Request, minimum_output
+from donewhen.circuit_breaker import CircuitBreaker, first_breach
+from donewhen.client import Failure, Reply, ToolCall
+from donewhen.drafts import (
+    abandoned_entry,
+    breach_entry,
+    breach_of,
+    hash_arguments,
+    intent,
+    llm_entry,
+    released_entry,
+    reserve_entry,
+)
+from donewhen.entry import LedgerRow
+from donewhen.errors import CircuitBreakerError, MissingExtraError, PriceUnknownError
+from donewhen.ledger import Draft, Ledger
+from donewhen.owner import this_process
+
+if TYPE_CHECKING:
+    from donewhen.progress import Progress
+    from donewhen.usage import Price
+
+OUTCOMES = ("done", "unmet", "breached", "failed", "halted")
+"""How a session can end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """Leave to make one attempt: what is reserved for it, and the request as it may be sent."""
+
+    session_id: str
+    turn: int
+    attempt: int
+    """From 1; a turn may need several."""
+    seq: int
+    """The row that holds the reservation."""
+    request: Request
+    """Clamped: its max_tokens is what is reserved."""
+    input_bound: int
+    """The most input tokens it can use."""
+    reserved: Amounts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What a settled reply leads to."""
+
+    row: LedgerRow
+    tools: tuple[ToolCall, ...] = ()
+    """The calls to run now, in order."""
+    held: tuple[ToolCall, ...] = ()
+    """The calls that wait for a person."""
+    breach: CircuitBreakerError | None = None
+    """The ceiling that the tool calls, or the turn asked for next, would cross. Nothing of it was run or sent."""
+    permit: Permit | None = None
+    """Leave for the request that was asked for next."""
+
+
+@dataclass(slots=True)
+class _Repeats:
+    """How often in a row the same thing was asked for."""
+
+    last: str = ""
+    count: int = 0
+
+    def seen_with(self, thing: str) -> int:
+        return self.count + 1 if thing == self.last else 1
+
+    def saw(self, thing: str) -> None:
+        self.last, self.count = thing, self.seen_with(thing)
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One run under one spec. Made by `donewhen.opening.open_session`; safe to share between threads."""
+
+    ledger: Ledger
+    session_id: str
+    breaker: CircuitBreaker
+    """Where the notice of a breach goes. The ceilings are the ledger's."""
+    bound: BoundKind
+    elapsed_before_ms: int
+    """Milliseconds between the first opening and this one, by the wall clock."""
+    monotonic: Callable[[], float] = time.monotonic
+    find_price: Callable[[str], Price | None] | None = None
+    held_tools: frozenset[str] = frozenset()
+    protected: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Digests of the paths that the checks protect, as they were when the session opened."""
+    before: Progress | None = None
+    """Where the session stood before it was opened this time; None for a new one."""
+    opened_balance: Balance
+    """As the row that opened it left it."""
+    _started: float = 0.0
+    _balance: Balance = field(init=False)
+    _owner: str = field(default_factory=this_process)
+    _measured: list[Measured] = field(default_factory=list[Measured])
+    _tool_repeats: _Repeats = field(default_factory=_Repeats)
+    _check_repeats: _Repeats = field(default_factory=_Repeats)
+    _prices: dict[str, Price | None] = field(default_factory=dict[str, "Price | None"])
+
+    def __post_init__(self) -> None:
+        self._started = self.monotonic()
+        self._balance = self.opened_balance
+
+    @property
+    def elapsed_ms(self) -> int:
+        """Return the milliseconds since the session first opened."""
+        return self.elapsed_before_ms + int((self.monotonic() - self._started) * 1000)
+
+    @property
+    def newest_balance(self) -> Balance:
+        """Return what is spent, reserved and allowed, as the newest row that this session wrote left it."""
+        return self._balance
+
+    def milliseconds_left(self) -> int | None:
+        """Return how much of the time ceiling is left; None where time has no ceiling."""
+        allowed = self.newest_balance.ceilings.milliseconds
+        return None if allowed is None else max(0, allowed - self.elapsed_ms)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Nothing to let go of: a session that is left without an end is interrupted, and can be opened again.
+        return
+
+    # -- 1 bound, 2 admit ----------------------------------------------------------------------------------------
+
+    def admit(
+        self,
+        request: Request,
+        *,
+        results: Sequence[Draft] = (),
+        retry_of: Permit | None = None,
+        texts: Mapping[str, str] | None = None,
+    ) -> Permit:
+        """Reserve the most that a request can use, or refuse it. On return the reservation is on disk.
+
+        Args:
+            request: what is to be sent; its max_tokens is clamped to what is left.
+            results: what happened since the last row, such as tools' results; written whether or not it is refused.
+            retry_of: the permit of the attempt before, for another attempt at the same turn.
+            texts: texts to keep beside the row.
+
+        Raises:
+            CircuitBreakerError: a ceiling would be crossed; the breach is written, the notice printed, nothing sent.
+            PriceUnknownError: cost has a ceiling and the model's price is not known; nothing is written.
+            UnboundedRequestError: nobody can say how much the request can use; nothing is written.
+            LedgerUnavailableError: the store could not be written.
+        """
+        ask = self._ask(request, retry_of, texts)
+        row = self._wrote(self.ledger.admit(self.session_id, ask, results))
+        # A crash here leaves the reservation in full and nothing sent: spend is overstated, never understated.
+        return self._granted(row, request)
+
+    def _ask(
+        self, request: Request, retry_of: Permit | None, texts: Mapping[str, str] | None
+    ) -> Callable[[Balance], Draft]:
+        # Everything that can fail, wait or be slow is done here, before the transaction.
+        input_bound = request.most_input_tokens(self.bound, self._measured_for(request))
+        price, elapsed = self._price_of(request.model), self.elapsed_ms
+        attempt = 1 if retry_of is None else retry_of.attempt + 1
+
+        def decide(balance: Balance) -> Draft:
+            turn = balance.used.turns + 1 if retry_of is None else retry_of.turn
+            # The turn of an attempt that was abandoned is still reserved; that of one that was released is not.
+            again = retry_of is not None and balance.used.turns >= retry_of.turn
+            if balance.ceilings.cost_microusd is not None and (price is None or balance.used.cost_microusd is None):
+                raise PriceUnknownError(request.model)
+            most = _output_that_fits(balance, request, input_bound, price, minimum_output(self.bound))
+            cost = None if price is None else price.most_microusd(input_bound, most)
+            asked = Amounts(0 if again else 1, input_bound + most, cost)
+            breach = first_breach(balance.ceilings, self._amounts(balance, asked, elapsed))
+            if breach is not None:
+                return Draft(breach_entry(self.session_id, turn, breach), dict(texts or {}))
+            facts = {
+                "model": request.model,
+                "max_tokens": most,
+                "input_bound": input_bound,
+                "attempt": attempt,
+                "owner": self._owner,
+                "bound": self.bound,
+            }
+            return Draft(reserve_entry(self.session_id, turn, asked, facts), dict(texts or {}))
+
+        return decide
+
+    def _granted(self, row: LedgerRow, request: Request) -> Permit:
+        if row.kind == "circuit_breaker":
+            raise self._trip(row)
+        data = row.data
+        return Permit(
+            session_id=self.session_id,
+            turn=row.turn_count,
+            attempt=data["attempt"],
+            seq=row.seq,
+            request=request.clamped(data["max_tokens"]),
+            input_bound=data["input_bound"],
+            reserved=Amounts(*data["reserve"]),
+        )
+
+    def _trip(self, row: LedgerRow) -> CircuitBreakerError:
+        """Tell a person of a breach that is on disk, and return the error to raise."""
+        breach = breach_of(row)
+        tokens = row.balance.used.tokens if row.balance else 0
+        error = CircuitBreakerError(breach.reason, row.turn_count, tokens, breach=breach)
+        try:
+            ceilings = row.balance.ceilings if row.balance else self.breaker.ceilings
+            CircuitBreaker.from_ceilings(ceilings, self.breaker.output_fn).tell(breach, row.turn_count, tokens)
+        except Exception as untold:  # noqa: BLE001 - a closed terminal must not turn a breach into another error
+            error.__cause__ = untold
+        return error
+
+    def _amounts(
+        self, balance: Balance, asked: Amounts, elapsed_ms: int
+    ) -> dict[str, tuple[int | None, int | None, int | None]]:
+        spent, reserved = balance.spent, balance.reserved
+        return {
+            "turns": (spent.turns, reserved.turns, asked.turns),
+            "tokens": (spent.tokens, reserved.tokens, asked.tokens),
+            "cost_microusd": (spent.cost_microusd, reserved.cost_microusd, asked.cost_microusd),
+            "milliseconds": (elapsed_ms, 0, 0),
+            "tool_calls": (spent.tool_calls, reserved.tool_calls, asked.tool_calls),
+            "repeats": (max(self._tool_repeats.count, self._check_repeats.count), 0, 0),
+        }
+
+    # -- 4 settle, release, abandon ------------------------------------------------------------------------------
+
+    def settle(
+        self,
+        permit: Permit,
+        reply: Reply,
+        *,
+        execution_time_ms: int = 0,
+        runs_tools: bool = True,
+        then: Request | None = None,
+        end: Draft | None = None,
+        texts: Mapping[str, str] | None = None,
+        then_texts: Mapping[str, str] | None = None,
+    ) -> Settlement:
+        """Replace a reservation by what the call used, and write which tools are to be run, before any runs.
+
+        Args:
+            permit: of the call.
+            reply: its answer. Usage that cannot be believed is charged the whole reservation.
+            execution_time_ms: how long the call took.
+            runs_tools: False for a reply that was cut off, whose tool calls may be too: they are named, not run.
+            then: the request to be sent next; reserved for, or refused, in the same transaction.
+            end: the entry that ends the session, for a reply that is its last; written in the same transaction.
+            texts: texts to keep beside the reply's row.
+            then_texts: texts to keep beside the row of the next request.
+
+        Raises:
+            PermitClosedError: the permit was settled or released already; nothing is written.
+            PriceUnknownError, UnboundedRequestError: of `then`; nothing is written.
+        """
+        seen = self._tool_repeats.seen_with(_signature(reply)) if reply.tool_calls else 0
+        price = self._price_of(permit.request.model)
+        if reply.usage is not None:
+            self.remember(permit.request.measured_by(reply.echo, reply.usage.total))
+        ask = None if then is None else self._ask(then, None, then_texts)
+
+        def decide(balance: Balance, held: Amounts) -> tuple[Draft, list[Callable[[Balance], Draft]]]:
+            breach = self._breach_of_tools(balance, reply, seen) if runs_tools else None
+            runs = runs_tools and breach is None
+            tools = [intent(call, held=call.name in self.held_tools, run=runs) for call in reply.tool_calls]
+            entry = llm_entry(permit, reply, held, price, execution_time_ms=execution_time_ms, tools=tools)
+            follow: list[Callable[[Balance], Draft]] = []
+            if breach is not None:
+                follow.append(lambda _: Draft(breach_entry(self.session_id, permit.turn, breach)))
+            elif ask is not None:
+                follow.append(ask)
+            elif end is not None:
+                follow.append(lambda _, end=end: end)
+            return Draft(entry, dict(texts or {})), follow
+
+        rows = self.ledger.close_reservation(self.session_id, permit.seq, decide)
+        self._wrote(rows[-1])
+        # A crash here leaves the reply charged and the tools named but not run: they show as unresolved.
+        if reply.tool_calls:
+            self._tool_repeats.saw(_signature(reply))
+        return self._settlement(rows, reply, then)
+
+    def _settlement(self, rows: Sequence[LedgerRow], reply: Reply, then: Request | None) -> Settlement:
+        row, newest = rows[0], rows[-1]
+        if newest.kind == "circuit_breaker":
+            return Settlement(row=row, breach=self._trip(newest))
+        if newest.kind == "reserve" and then is not None:
+            return Settlement(row=row, permit=self._granted(newest, then))
+        return Settlement(
+            row=row,
+            tools=tuple(call for call in reply.tool_calls if call.name not in self.held_tools),
+            held=tuple(call for call in reply.tool_calls if call.name in self.held_tools),
+        )
+
+    def release(self, permit: Permit, failure: Failure, *, execution_time_ms: int = 0) -> LedgerRow:
+        """Give a reservation back: the provider says that it did no work, or nothing was sent.
+
+        Raises:
+            PermitClosedError: the permit was settled or released already; nothing is written.
+        """
+        entry = released_entry(permit, failure, execution_time_ms)
+        rows = self.ledger.close_reservation(self.session_id, permit.seq, lambda _balance, _held: (Draft(entry), []))
+        return self._wrote(rows[0])
+
+    def abandon(self, permit: Permit, failure: Failure, *, execution_time_ms: int = 0) -> LedgerRow:
+        """Write that nobody knows what came of a call. Its reservation stands, in full, until it is reconciled.
+
+        Raises:
+            PermitClosedError: the permit was settled, released or abandoned already; nothing is written.
+        """
+        entry = abandoned_entry(
+            self.session_id, permit.seq, permit.turn, permit.attempt, failure.problem, execution_time_ms
+        )
+        return self._wrote(self.ledger.doubt_reservation(self.session_id, permit.seq, Draft(entry)))
+
+    def _breach_of_tools(self, balance: Balance, reply: Reply, seen: int) -> Breach | None:
+        """Judge the tool calls of a reply, which nobody could know before it came."""
+        if not reply.tool_calls:
+            return None
+        ceilings = Ceilings(tool_calls=balance.ceilings.tool_calls, repeats=balance.ceilings.repeats)
+        spent, reserved = balance.spent.tool_calls, balance.reserved.tool_calls
+        amounts = {"tool_calls": (spent, reserved, len(reply.tool_calls)), "repeats": (seen, 0, 0)}
+        return first_breach(ceilings, amounts)
+
+    # -- 5 tools, checks, the end --------------------------------------------------------------------------------
+
+    def saw_checks(self, unmet: Sequence[str]) -> None:
+        """Remember which checks failed, to notice when the same ones fail again and again."""
+        if unmet:
+            self._check_repeats.saw("\n".join(unmet))
+        else:
+            self._check_repeats = _Repeats()
+
+    # -- what this session knows ---------------------------------------------------------------------------------
+
+    def note(self, *drafts: Draft) -> LedgerRow:
+        """Write entries that belong to no attempt, in one transaction; return the last row."""
+        return self._wrote(self.ledger.note(*drafts))
+
+    def _wrote(self, row: LedgerRow) -> LedgerRow:
+        self._balance = row.balance or self._balance
+        return row
+
+    def remember(self, measured: Measured) -> None:
+        """Take what a provider counted for the beginning of a conversation, so that it need not be bounded again."""
+        # A handful: threads of one session may hold conversations of their own.
+        self._measured = [measured, *self._measured[:15]]
+
+    def _measured_for(self, request: Request) -> Measured | None:
+        transcript = request.transcript
+        for measured in self._measured:
+            if measured.messages <= request.count and transcript.digest_at(measured.messages) == measured.digest:
+                return measured
+        return None
+
+    def _price_of(self, model: str) -> Price | None:
+        if self.find_price is None:
+            return None
+        if model not in self._prices:
+            try:
+                self._prices[model] = self.find_price(model)
+            except MissingExtraError:
+                self._prices[model] = None  # not known; under a cost ceiling the call is refused
+        return self._prices[model]
+
+
+def _output_that_fits(balance: Balance, request: Request, input_bound: int, price: Price | None, minimum: int) -> int:
+    """Return the max_tokens that fits under the ceilings, or what is needed where not even that fits."""
+    wanted = DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
+    used, ceilings, most = balance.used, balance.ceilings, wanted
+    if ceilings.tokens is not None:
+        most = min(most, ceilings.tokens - used.tokens - input_bound)
+    if ceilings.cost_microusd is not None and price is not None and used.cost_microusd is not None:
+        affordable = price.most_output_tokens(input_bound, ceilings.cost_microusd - used.cost_microusd)
+        most = most if affordable is None else min(most, affordable)
+    needed = min(wanted, max(minimum, request.least_output_tokens))
+    return max(most, needed)
+
+
+def _signature(reply: Reply) -> str:
+    return "\n".join(f"{call.name} {hash_arguments(call.arguments)}" for call in reply.tool_calls)
