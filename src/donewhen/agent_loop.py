@@ -94,15 +94,7 @@ class _Loop:
         jitter: Callable[[], float] = random.random,
         sleep: Callable[[float], Any] | None = None,
     ) -> None:
-        if type(max_tokens) is not int or max_tokens < 1:
-            raise ValueError(f"max_tokens is {max_tokens!r}, not a whole number from 1 on")
-        if type(max_attempts) is not int or max_attempts < 1:
-            raise ValueError(f"max_attempts is {max_attempts!r}, not a whole number from 1 on")
-        if not hasattr(client, "messages"):
-            raise TypeError(
-                f"a {type(client).__name__} has no messages.create; an OpenAI client goes into "
-                "donewhen.providers.openai.OpenAIClient first"
-            )
+        _refuse_wrong(client, max_tokens=max_tokens, max_attempts=max_attempts)
         self.spec = spec
         self.circuit_breaker = circuit_breaker
         self.ledger = ledger
@@ -118,17 +110,7 @@ class _Loop:
         self._sleep = sleep
         held = {name for name, tool in self._tools.items() if tool.held}
         self._held = frozenset(held | set((terms or {}).get("held_tools", ())))
-        agreed = Spec(
-            what_it_does=spec.what_it_does,
-            what_it_does_not=spec.what_it_does_not,
-            done_looks_like=spec.done_looks_like,
-            ceilings=circuit_breaker.ceilings,
-            done_when=tuple([check.describe() for check in checks]),
-            keep=cast("Any", keep),
-            bound=bound,
-            held_tools=tuple(sorted(self._held)),
-        )
-        self._terms = dict(terms) if terms is not None else agreed.terms()
+        self._terms = dict(terms) if terms is not None else self._make_terms(checks, keep, bound)
         self._keeps = keep == "conversation"
         self._bound: BoundKind = bound
         self._settings = Settings(
@@ -139,6 +121,20 @@ class _Loop:
             make_context=self._context,
             jitter=jitter,
         )
+
+    def _make_terms(self, checks: Sequence[Check], keep: str, bound: BoundKind) -> dict[str, object]:
+        """Return what is agreed beside the three answers, where it is said in Python and not in a spec file."""
+        agreed = Spec(
+            what_it_does=self.spec.what_it_does,
+            what_it_does_not=self.spec.what_it_does_not,
+            done_looks_like=self.spec.done_looks_like,
+            ceilings=self.circuit_breaker.ceilings,
+            done_when=tuple([check.describe() for check in checks]),
+            keep=cast("Any", keep),
+            bound=bound,
+            held_tools=tuple(sorted(self._held)),
+        )
+        return agreed.terms()
 
     def _open(self, *, resume: bool) -> Run:
         checks = self._settings.checks
@@ -354,3 +350,14 @@ def provider_failure(error: Exception) -> Failure:
     if failure.status is None and not failure.rejected and not failure.retryable:
         raise error
     return failure
+
+
+def _refuse_wrong(client: object, **counts: object) -> None:
+    for name, count in counts.items():
+        if type(count) is not int or count < 1:
+            raise ValueError(f"{name} is {count!r}, not a whole number from 1 on")
+    if not hasattr(client, "messages"):
+        raise TypeError(
+            f"a {type(client).__name__} has no messages.create; an OpenAI client goes into "
+            "donewhen.providers.openai.OpenAIClient first"
+        )

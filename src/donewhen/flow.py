@@ -26,6 +26,9 @@ from donewhen.tools import ToolResult
 FINISHED = frozenset({"end_turn", "stop_sequence"})
 """Stop reasons with which a model says that it has finished."""
 
+CUT_SHORT = frozenset({"max_tokens", "pause_turn"})
+"""Stop reasons after which the next reply continues the text of this one."""
+
 STOPPED_EARLY = frozenset({"max_tokens", "pause_turn", "tool_use"})
 """Stop reasons after which the model goes on; ``tool_use`` only where it names no tool."""
 
@@ -61,7 +64,9 @@ class Run:
     sent: bool = False
     """Whether the attempt under way has been handed to the client."""
     text: str | None = None
-    """The newest text of the model."""
+    """The newest text of the model, with what it continues."""
+    cut: str = ""
+    """The text of replies that were cut off, and are being continued."""
     unmet: bool = False
     """Whether the newest thing that happened is that checks were not met."""
 
@@ -87,11 +92,14 @@ class Run:
         if isinstance(answer, LoopResult):
             return answer
         reply, ms = answer
-        self.text, self.unmet = reply.text or self.text, False
+        whole = self.cut + reply.text
+        self.text, self.unmet = whole or self.text, False
+        # A reply that was cut off goes on in the next: the output is both.
+        self.cut = whole if reply.stop_reason in CUT_SHORT and not reply.tool_calls else ""
         if reply.tool_calls and (reply.stop_reason == "tool_use" or reply.stop_reason in FINISHED):
             return (yield from self._tools(reply, ms))
         if reply.stop_reason in FINISHED:
-            return (yield from self._finished(reply, ms))
+            return (yield from self._finished(reply, ms, whole))
         if reply.stop_reason in WENT_WRONG:
             return (yield from self._fail(reply, ms, WENT_WRONG[reply.stop_reason]))
         if reply.stop_reason not in STOPPED_EARLY:
@@ -113,7 +121,7 @@ class Run:
         said = self.conversation.hear(reply)
         if any(call.name in self.session.held_tools for call in reply.tool_calls):
             said = {**said, "held": self.conversation.spell_calls(reply.tool_calls, self.session.held_tools)}
-        settled = yield from self._settle(reply, ms, said)
+        settled = yield from self._settle(reply, ms, said, runs_tools=reply.usage is not None)
         if settled.breach is not None:
             return (yield from self._breached(settled.breach))
         if reply.usage is None:
@@ -134,8 +142,7 @@ class Run:
         self.conversation.answer(answers, self._notice_after(reply))
         return (yield from self._admit(drafts))
 
-    def _finished(self, reply: Reply, ms: int) -> Part:
-        output = reply.text
+    def _finished(self, reply: Reply, ms: int, output: str) -> Part:
         said = self.conversation.hear(reply)
         if not self.settings.checks:
             end = end_draft(self.session.session_id, "done", "the model finished its turn", output)

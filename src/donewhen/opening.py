@@ -149,11 +149,6 @@ def _write_first_rows(
 def _reopen(ledger: Ledger, before: Progress, agreed: str, now: datetime) -> LedgerRow:
     """Write that the session goes on, and what its last process left in doubt."""
     session_id = before.newest.session_id
-    opened = datetime.fromisoformat(before.newest_open.created_at)
-    newest = datetime.fromisoformat(before.newest.created_at)
-    # What each opening found is kept, so a clock that was set back gives no time back.
-    elapsed_ms = before.newest_open.data.get("elapsed_ms", 0)
-    elapsed_ms += max(0, int((max(now, newest) - opened).total_seconds() * 1000))
     drafts = [
         Draft(abandoned_entry(session_id, row.seq, row.turn_count, row.data["attempt"], "its process is gone"))
         for row in before.in_doubt
@@ -164,7 +159,7 @@ def _reopen(ledger: Ledger, before: Progress, agreed: str, now: datetime) -> Led
         "ceilings": before.balance.ceilings.as_list(),
         "owner": this_process(),
         "resumes": True,
-        "elapsed_ms": elapsed_ms,
+        "elapsed_ms": before.elapsed_ms(now),
     }
     drafts.append(Draft(Entry(kind="open", session_id=session_id, state_origin="open", data=data)))
     return ledger.note(*drafts)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from donewhen.balance import Balance
@@ -45,6 +47,8 @@ class Progress:
     doubted: frozenset[int]
     """The seqs of those that a row says are in doubt."""
     waiting: tuple[WaitingCall, ...]
+    times: tuple[datetime, ...]
+    """When each row since the first opening was written."""
 
     @property
     def balance(self) -> Balance:
@@ -55,6 +59,11 @@ class Progress:
     def outcome(self) -> str | None:
         """Return how it ended; None while it has not."""
         return None if self.close is None else self.close.data["outcome"]
+
+    def elapsed_ms(self, now: datetime) -> int:
+        """Return the milliseconds since the first opening. A clock that was set back in between gives no time back."""
+        steps = [max(timedelta(0), later - time) for time, later in pairwise([*self.times, now])]
+        return sum(steps, timedelta(0)) // timedelta(milliseconds=1)
 
     @property
     def raised_since(self) -> bool:
@@ -95,6 +104,7 @@ def read_progress(rows: Sequence[LedgerRow]) -> Progress | None:
         in_doubt=tuple([row for row in rows if row.kind == "reserve" and row.seq not in closed]),
         doubted=frozenset(row.doubts for row in rows if row.doubts is not None),
         waiting=tuple(_waiting_calls(rows)),
+        times=tuple([datetime.fromisoformat(row.created_at) for row in rows if row.seq >= opens[0].seq]),
     )
 
 

@@ -121,6 +121,8 @@ class Session:
     _measured: list[Measured] = field(default_factory=list[Measured])
     _tool_repeats: _Repeats = field(default_factory=_Repeats)
     _check_repeats: _Repeats = field(default_factory=_Repeats)
+    _abandoned: set[int] = field(default_factory=set[int])
+    """The reservations that stand: another attempt at their turns reserves no turn again."""
     _prices: dict[str, Price | None] = field(default_factory=dict[str, "Price | None"])
 
     def __post_init__(self) -> None:
@@ -189,7 +191,7 @@ class Session:
         def decide(balance: Balance) -> Draft:
             turn = balance.used.turns + 1 if retry_of is None else retry_of.turn
             # The turn of an attempt that was abandoned is still reserved; that of one that was released is not.
-            again = retry_of is not None and balance.used.turns >= retry_of.turn
+            again = retry_of is not None and (retry_of.reserved.turns == 0 or retry_of.seq in self._abandoned)
             if balance.ceilings.cost_microusd is not None and (price is None or balance.used.cost_microusd is None):
                 raise PriceUnknownError(request.model)
             most = _output_that_fits(balance, request, input_bound, price, minimum_output(self.bound))
@@ -337,7 +339,9 @@ class Session:
         entry = abandoned_entry(
             self.session_id, permit.seq, permit.turn, permit.attempt, failure.problem, execution_time_ms
         )
-        return self._wrote(self.ledger.doubt_reservation(self.session_id, permit.seq, Draft(entry)))
+        row = self._wrote(self.ledger.doubt_reservation(self.session_id, permit.seq, Draft(entry)))
+        self._abandoned.add(permit.seq)
+        return row
 
     def _breach_of_tools(self, balance: Balance, reply: Reply, seen: int) -> Breach | None:
         """Judge the tool calls of a reply, which nobody could know before it came."""
