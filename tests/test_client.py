@@ -152,6 +152,10 @@ def test_cache_tokens_may_be_missing_or_none() -> None:
         ({"output_tokens": 3}, "usage.input_tokens is None"),
         ({"input_tokens": 3}, "usage.output_tokens is None"),
         ({"input_tokens": -1, "output_tokens": 3}, "usage.input_tokens is -1, below zero"),
+        (
+            {"input_tokens": 10**13, "output_tokens": 3},
+            "usage.input_tokens is above 1,000,000,000,000, more than any call can use",
+        ),
         ({"input_tokens": 1.5, "output_tokens": 3}, "usage.input_tokens is 1.5"),
         ({"input_tokens": True, "output_tokens": 3}, "usage.input_tokens is True"),
         ({"input_tokens": "9", "output_tokens": 3}, "usage.input_tokens is '9'"),

@@ -24,6 +24,9 @@ NO_WORK_STATUSES = frozenset({400, 401, 403, 404, 413, 422, 429, 529})
 RETRIED_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
 """Statuses that another attempt may cure."""
 
+MOST_TOKENS = 10**12
+"""More than any call can use: a count above it is a fault of the provider's."""
+
 NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ConnectionRefusedError", "gaierror"})
 """Names of errors, of httpx and of the standard library, raised before a request left this machine."""
 
@@ -163,6 +166,8 @@ def read_usage(raw: object, *, has_output: bool) -> tuple[Usage | None, str | No
             return None, f"usage.{name} is {value!r}, not a whole number"
         if value < 0:
             return None, f"usage.{name} is {value}, below zero"
+        if value > MOST_TOKENS:
+            return None, f"usage.{name} is above {MOST_TOKENS:,}, more than any call can use"
         counts.append(value)
     usage = Usage(*counts)
     if usage.total == 0 or (has_output and usage.output_tokens == 0):

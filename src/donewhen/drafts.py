@@ -77,10 +77,10 @@ def llm_entry(
     usage = reply.usage
     tokens = held.tokens if usage is None else usage.total
     data: dict[str, Any] = {
-        "model": reply.model or permit.request.model,
+        "model": short(reply.model or permit.request.model),
         "usage": None if usage is None else _usage_as_json(usage),
         "cost_microusd": _cost(usage, held, price),
-        "stop_reason": reply.stop_reason,
+        "stop_reason": short(reply.stop_reason),
         "attempt": permit.attempt,
     }
     if price is not None:
@@ -88,7 +88,7 @@ def llm_entry(
     if reply.usage_fault is not None:
         data["usage_fault"] = reply.usage_fault
     if reply.request_id is not None:
-        data["request_id"] = reply.request_id
+        data["request_id"] = short(reply.request_id)
     if tokens > held.tokens:
         data["over_reservation"] = tokens - held.tokens
     if tools:
@@ -109,12 +109,18 @@ def llm_entry(
 
 def intent(call: ToolCall, *, held: bool, run: bool) -> dict[str, Any]:
     """Return how a reply's row names a tool call before it is run."""
-    return {"id": call.id, "name": call.name, "args_hash": hash_arguments(call.arguments), "held": held, "run": run}
+    return {
+        "id": short(call.id),
+        "name": short(call.name),
+        "args_hash": hash_arguments(call.arguments),
+        "held": held,
+        "run": run,
+    }
 
 
 def released_entry(permit: Permit, failure: Failure, execution_time_ms: int) -> Entry:
     """Return the row of an attempt that did no work, which closes its reservation."""
-    data: dict[str, Any] = {"attempt": permit.attempt, "problem": failure.problem}
+    data: dict[str, Any] = {"attempt": permit.attempt, "problem": short(failure.problem)}
     if failure.status is not None:
         data["status"] = failure.status
     if failure.retry_after_seconds is not None:
@@ -148,7 +154,7 @@ def abandoned_entry(session_id: str, reserve: int, turn: int, attempt: int, prob
         execution_time_ms=ms,
         pass_fail=False,
         doubts=reserve,
-        data={"attempt": attempt, "problem": problem},
+        data={"attempt": attempt, "problem": short(problem)},
     )
 
 
@@ -165,8 +171,8 @@ def tool_draft(
     """
     arguments = hash_arguments(call.arguments)
     data: dict[str, Any] = {
-        "call": call.id,
-        "name": call.name,
+        "call": short(call.id),
+        "name": short(call.name),
         "args_hash": arguments,
         "result_hash": hash_input(content),
         "result_bytes": len(content.encode("utf-8", "surrogatepass")),
@@ -220,6 +226,13 @@ def hash_arguments(arguments: Mapping[str, Any]) -> str:
         spelled = json.dumps(arguments, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
     return canonical.hash_hex("arguments", spelled)
 
+
+def short(text: str) -> str:
+    """Return a provider's name for something as a row can hold it: of bounded length, and without NUL."""
+    return text[:MOST_NAME_CHARACTERS].replace("\0", "\ufffd")
+
+
+MOST_NAME_CHARACTERS = 300
 
 NO_INPUT = hash_input("")
 """The input hash of a row of the tutorial's table that had no input."""
