@@ -46,8 +46,13 @@ def reviews(draw: st.DrawFn) -> Review:
     return Review(quorum=quorum, reviewers=reviewers, expiry_hours=draw(st.none() | st.integers(1, 1_000)))
 
 
+def consistent(keep: str, held_tools: tuple[str, ...], **others: object) -> Spec:
+    """Return a spec; tools that wait for a person need a conversation that is kept."""
+    return Spec(keep="conversation" if held_tools else keep, held_tools=held_tools, **others)
+
+
 SPECS = st.builds(
-    Spec,
+    consistent,
     what_it_does=FILLED,
     what_it_does_not=FILLED,
     done_looks_like=FILLED,

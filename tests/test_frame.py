@@ -13,8 +13,8 @@ from donewhen import canonical
 from donewhen.balance import Amounts, Balance
 from donewhen.entry import LedgerRow
 from donewhen.frame import Criterion, DiffResult, HeldCall, ReviewFrame, judge_criteria, make_diff
-from donewhen.ledger import hash_input
 from donewhen.spec_writer import SpecResult
+from donewhen.texts import hash_input
 
 AT = "2026-01-02T03:04:05+00:00"
 PROMISE = SpecResult("Audits a page.", "Changes it.", "A report.", "s")

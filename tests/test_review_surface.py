@@ -27,13 +27,14 @@ from donewhen.errors import (
     SessionNotFoundError,
 )
 from donewhen.frame import Criterion, HeldCall
-from donewhen.ledger import Draft, Ledger, hash_input
+from donewhen.ledger import Draft, Ledger
 from donewhen.notes import LocalSigner
 from donewhen.opening import open_session
 from donewhen.review_surface import ReviewSurface
 from donewhen.session import Session
 from donewhen.spec_writer import SpecResult, SpecWriter
 from donewhen.testing import ScriptedClient, make_reply
+from donewhen.texts import hash_input
 from donewhen.tools import tool
 
 SPEC = SpecResult("Audits a page.", "Changes it.", "A report.", "s")
@@ -307,7 +308,7 @@ def test_an_output_that_was_exchanged_is_refused(desk: Desk) -> None:
 
 
 def test_a_held_call_waits_with_its_exact_arguments(desk: Desk) -> None:
-    result = desk.run(PAY, tools=[pay])
+    result = desk.run(PAY, tools=[pay], keep="conversation")
     frame = desk.surface.load("s")
     assert result.outcome == frame.state == "held"
     [call] = frame.held_calls
@@ -351,7 +352,7 @@ def test_arguments_that_are_not_those_of_the_row_are_not_shown(desk: Desk, kept:
 
 def test_two_held_calls_of_one_reply_keep_their_own_arguments(desk: Desk) -> None:
     calls = [ToolCall("c1", "pay", {"usd": 1, "to": "a"}), ToolCall("c2", "pay", {"usd": 2, "to": "b"})]
-    desk.run(make_reply("", tool_calls=calls), tools=[pay])
+    desk.run(make_reply("", tool_calls=calls), tools=[pay], keep="conversation")
     shown = [json.loads(call.arguments or "")["usd"] for call in desk.surface.load("s").held_calls]
     assert shown == [1, 2]
 

@@ -277,7 +277,10 @@ class TestWriting:
         lines = dump_spec(made()).splitlines()
         hints = [line for line in lines if line.startswith("# ") and " = " in line]
         for hint in hints:
-            assert load("\n".join(line.removeprefix("# ") if line == hint else line for line in lines)) != made()
+            taken = "\n".join(line.removeprefix("# ") if line == hint else line for line in lines)
+            # What waits for a person needs a conversation that is kept.
+            text = taken.replace('keep = "nothing"', 'keep = "conversation"') if "held_tools" in hint else taken
+            assert load(text) != made()
         assert len(hints) == 9
 
     def test_a_text_of_several_lines_stands_on_several_lines(self) -> None:

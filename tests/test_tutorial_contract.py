@@ -228,8 +228,10 @@ def test_the_input_is_hashed_and_not_kept(ledger, tmp_path):
     [
         (
             "ledger",
-            "id INTEGER, session_id TEXT, turn_count INTEGER, state_origin TEXT, input_hash TEXT, token_delta INTEGER, "
-            "execution_time_ms INTEGER, pass_fail INTEGER, breach_reason TEXT, created_at TEXT",
+            (
+                "id INTEGER, session_id TEXT, turn_count INTEGER, state_origin TEXT, input_hash TEXT, token_delta INTEGER, "
+                "execution_time_ms INTEGER, pass_fail INTEGER, breach_reason TEXT, created_at TEXT"
+            ),
         ),
         (
             "attestations",

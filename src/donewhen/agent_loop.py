@@ -296,8 +296,8 @@ class AsyncAgentLoop(_Loop):
 
 def _drive(flow: Flow, perform: Callable[[Step], Any]) -> LoopResult:
     """Perform what the flow yields, and send it what came of it."""
-    step = next(flow)
     try:
+        step = next(flow)
         while True:
             try:
                 came = perform(step)
@@ -311,8 +311,8 @@ def _drive(flow: Flow, perform: Callable[[Step], Any]) -> LoopResult:
 
 async def _adrive(flow: Flow, perform: Callable[[Step], Awaitable[Any]]) -> LoopResult:
     """Perform what the flow yields, and send it what came of it."""
-    step = next(flow)
     try:
+        step = next(flow)
         while True:
             try:
                 came = await perform(step)

@@ -13,48 +13,22 @@ byte whole. It can be wrong by the estimate's error on new text, and the ledger 
 from __future__ import annotations
 
 import hashlib
-import json
-import unicodedata
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from donewhen.errors import UnboundedRequestError
+from donewhen.sizing import REFUSED_OPTIONS, BoundKind, Sizer, minimum_output, spell, unbounded_option
 
-BoundKind = Literal["strict", "estimate"]
-
-ASCII_BYTES_PER_TOKEN = 4
-"""The ratio of ``estimate`` for ASCII text. Source: OpenAI's and Anthropic's rule of thumb for English."""
-
-IMAGE_TOKENS = 5_000
-"""The most that one image counts. Source: Anthropic vision docs, about 4,784 at the highest resolution of any model."""
-
-IMAGE_TOKENS_OF_MODEL = {"gpt-4o-mini": 48_200}
-"""Models that count more. Source: OpenAI vision pricing, 2,833 base and 5,667 for each of at most 8 tiles."""
+if TYPE_CHECKING:
+    from donewhen.balance import Balance
+    from donewhen.usage import Price
 
 DEFAULT_MAX_TOKENS = 1024
 """Asked for where a request has no max_tokens: a reply without an end has no ceiling."""
 
-_UNBOUNDED_OPTIONS = frozenset(
-    {"mcp_servers", "container", "previous_response_id", "conversation", "prompt", "file_ids"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Overheads:
-    request: int
-    message: int
-    block: int
-    tools: int
-    tool: int
-    minimum_output: int
-
-
-_OVERHEADS: Mapping[str, _Overheads] = {
-    # Role markers cost 3 to 5 tokens a message; the hidden text that comes with tools up to about 800 in all.
-    "strict": _Overheads(request=16, message=16, block=16, tools=1024, tool=64, minimum_output=16),
-    "estimate": _Overheads(request=3, message=4, block=0, tools=350, tool=16, minimum_output=1),
-}
+_SIZING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +70,30 @@ class Transcript:
         self.context_window_tokens = context_window_tokens
         self.messages: list[dict[str, Any]] = []
         header = [model, system, self.tools, self.extra]
-        self._digests = [hashlib.sha256(_spell(header)).digest()]
+        self._digests = [hashlib.sha256(spell(header)).digest()]
         self._sizes: dict[BoundKind, list[int]] = {}
-        self._unbounded: str | None = _unbounded_option(self.extra, self.tools)
+        for name in self.extra:
+            if name in REFUSED_OPTIONS:
+                raise ValueError(
+                    f"the option {name!r} would go round the reservation, so it cannot be given as an extra"
+                )
+        self._unbounded: str | None = unbounded_option(self.extra, self.tools)
 
     def append(self, message: Mapping[str, Any]) -> None:
         """Add a message at the end."""
         copied = dict(message)
         self._digests.append(self.digest_with(len(self.messages), copied))
         self.messages.append(copied)
+
+    def emptied(self) -> Transcript:
+        """Return a transcript with the same header and no messages."""
+        return Transcript(
+            model=self.model,
+            system=self.system,
+            tools=self.tools,
+            extra=self.extra,
+            context_window_tokens=self.context_window_tokens,
+        )
 
     def digest_at(self, count: int) -> bytes:
         """Return the digest of the first `count` messages with the header before them."""
@@ -114,7 +103,7 @@ class Transcript:
         """Return what the digest of the first `count` messages becomes when this one follows them."""
         if count < len(self.messages) and self.messages[count] == message:
             return self._digests[count + 1]
-        return hashlib.sha256(self._digests[count] + _spell(message)).digest()
+        return hashlib.sha256(self._digests[count] + spell(message)).digest()
 
     def request(self, max_tokens: int | None) -> Request:
         """Return the request that sends the conversation as it is now."""
@@ -137,19 +126,23 @@ class Transcript:
 
     def _sizes_of(self, kind: BoundKind, count: int) -> list[int]:
         """Return the running sizes, after sizing the messages that are new since the last time."""
-        sizer = _Sizer(kind, self.model)
-        sizes = self._sizes.setdefault(kind, [])
-        if not sizes:
-            sizes.append(self._header_size(sizer))
-        for message in self.messages[len(sizes) - 1 : count]:
-            try:
-                size = sizer.message(message)
-            except UnboundedRequestError as error:
-                self._unbounded, size = error.part, 0
-            sizes.append(sizes[-1] + size)
+        sizer = Sizer(kind, self.model)
+        with _SIZING:  # threads may share a request
+            sizes = self._sizes.setdefault(kind, [])
+            if not sizes:
+                sizes.append(self._sized(lambda: self._header_size(sizer)))
+            for message in self.messages[len(sizes) - 1 : count]:
+                sizes.append(sizes[-1] + self._sized(lambda message=message: sizer.message(message)))
         return sizes
 
-    def _header_size(self, sizer: _Sizer) -> int:
+    def _sized(self, size: Callable[[], int]) -> int:
+        try:
+            return size()
+        except UnboundedRequestError as error:
+            self._unbounded = error.part
+            return 0
+
+    def _header_size(self, sizer: Sizer) -> int:
         over = sizer.over
         size = over.request + sizer.content(self.system or "")
         if self.tools:
@@ -186,6 +179,10 @@ class Request:
         for message in messages:
             transcript.append(message)
         return transcript.request(max_tokens)
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None and (type(self.max_tokens) is not int or self.max_tokens < 1):
+            raise ValueError(f"max_tokens is {self.max_tokens!r}, not a whole number from 1 on")
 
     @property
     def model(self) -> str:
@@ -231,98 +228,16 @@ class Request:
         return Measured(self.transcript.digest_with(self.count, message), self.count + 1, tokens)
 
 
-def minimum_output(kind: BoundKind) -> int:
-    """Return the fewest output tokens worth a call: less room than this and the call is refused."""
-    return _OVERHEADS[kind].minimum_output
-
-
-def text_bytes(text: str) -> int:
-    """Return the most tokens that a byte-level or NFKC tokenizer can make of a text."""
-    if text.isascii():
-        return len(text)
-    raw = len(text.encode("utf-8", "surrogatepass"))
-    return max(raw, len(unicodedata.normalize("NFKC", text).encode("utf-8", "surrogatepass")))
-
-
-def text_estimate(text: str) -> int:
-    """Return the tokens of a text at four ASCII bytes a token, every other byte whole."""
-    if text.isascii():
-        return -(-len(text) // ASCII_BYTES_PER_TOKEN)
-    ascii_bytes = sum(1 for character in text if character < "\x80")
-    return -(-ascii_bytes // ASCII_BYTES_PER_TOKEN) + text_bytes(text) - ascii_bytes
-
-
-_TEXT_SIZES: Mapping[str, Callable[[str], int]] = {"strict": text_bytes, "estimate": text_estimate}
-
-
-class _Sizer:
-    """Add up the most tokens of messages, blocks and JSON, by one kind of bound."""
-
-    def __init__(self, kind: BoundKind, model: str) -> None:
-        self.over = _OVERHEADS[kind]
-        self.text = _TEXT_SIZES[kind]
-        self._image = IMAGE_TOKENS_OF_MODEL.get(model, IMAGE_TOKENS)
-
-    def message(self, message: Mapping[str, Any]) -> int:
-        return self.over.message + self.content(message.get("content", ""))
-
-    def content(self, content: object) -> int:
-        if isinstance(content, str):
-            return self.text(content)
-        if isinstance(content, Sequence):
-            return sum(self.block(block) for block in cast("Sequence[object]", content))
-        return self.json(content)
-
-    def block(self, block: object) -> int:
-        if not isinstance(block, Mapping):
-            return self.over.block + self.json(block)
-        fields = cast("Mapping[str, Any]", block)
-        kind = fields.get("type")
-        if kind in ("image", "image_url", "input_image"):
-            return self.over.block + self._image
-        if kind == "text":
-            return self.over.block + self.text(str(fields.get("text", "")))
-        if kind == "tool_result":
-            return (
-                self.over.block
-                + self.text(str(fields.get("tool_use_id", "")))
-                + self.content(fields.get("content", ""))
-            )
-        if kind == "document" and _source_type(fields) in ("text", "content"):
-            return self.over.block + self.json(fields)
-        if kind in ("document", "file", "input_file", "container_upload", "input_audio"):
-            raise UnboundedRequestError(f"a block of type {kind!r}, whose pages cannot be counted here")
-        return self.over.block + self.json(fields)
-
-    def json(self, value: object) -> int:
-        return self.text(_spell(value).decode("utf-8", "surrogatepass"))
-
-
-def _source_type(fields: Mapping[str, Any]) -> object:
-    source = fields.get("source")
-    return cast("Mapping[str, object]", source).get("type") if isinstance(source, Mapping) else None
-
-
-def _unbounded_option(extra: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]) -> str | None:
-    for name in extra:
-        if name in _UNBOUNDED_OPTIONS:
-            return f"the option {name!r}, which brings text from elsewhere"
-    for tool in tools:
-        if tool.get("type", "custom") not in ("custom", "function"):
-            return f"the tool of type {tool['type']!r}, which the provider runs itself"
-    return None
-
-
-def _spell(value: object) -> bytes:
-    # A tuple and a list, or an SDK's object and its dict, are the same request.
-    return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
-
-
-def _as_plain(value: object) -> object:
-    dump = getattr(value, "model_dump", None)
-    if callable(dump):
-        return dump(mode="json", exclude_unset=True)
-    raise UnboundedRequestError(f"a {type(value).__name__}, which is not plain data")
-
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=_as_plain)
+def output_that_fits(balance: Balance, request: Request, input_bound: int, price: Price | None, kind: BoundKind) -> int:
+    """Return the max_tokens that fits under the ceilings, or what is needed where not even that fits."""
+    wanted = request.max_tokens
+    if wanted is None:
+        wanted = max(DEFAULT_MAX_TOKENS, request.least_output_tokens + minimum_output(kind))
+    used, ceilings, most = balance.used, balance.ceilings, wanted
+    if ceilings.tokens is not None:
+        most = min(most, ceilings.tokens - used.tokens - input_bound)
+    if ceilings.cost_microusd is not None and price is not None and used.cost_microusd is not None:
+        affordable = price.most_output_tokens(input_bound, ceilings.cost_microusd - used.cost_microusd)
+        most = most if affordable is None else min(most, affordable)
+    needed = min(wanted, max(minimum_output(kind), request.least_output_tokens))
+    return max(most, needed)

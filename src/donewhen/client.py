@@ -170,7 +170,8 @@ def read_usage(raw: object, *, has_output: bool) -> tuple[Usage | None, str | No
             return None, f"usage.{name} is above {MOST_TOKENS:,}, more than any call can use"
         counts.append(value)
     usage = Usage(*counts)
-    if usage.total == 0 or (has_output and usage.output_tokens == 0):
+    if usage.all_input == 0 or (has_output and usage.output_tokens == 0):
+        # No request is without input: a count of zero would also be the base of the next bound.
         return None, "usage says zero tokens beside a reply"
     return usage, None
 

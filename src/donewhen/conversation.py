@@ -16,6 +16,8 @@ from donewhen.entry import LedgerRow
 from donewhen.tools import ToolResult
 
 LABEL = "messages"
+HEADER = "header"
+"""The label of the digest of what stands before the messages."""
 
 
 class Conversation:
@@ -30,8 +32,10 @@ class Conversation:
         self.transcript = transcript
         self.kept = kept
         self.kept_results: dict[str, ToolResult] = {}
-        """Results of tools that ran before the session paused, by call id."""
+        """Results of tools that ran after the newest reply, before the session paused, by call id."""
         self._kept_count = 0
+        self._kept_header = ""
+        self._paused = False
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -66,7 +70,14 @@ class Conversation:
         """Return the messages that no row keeps yet, as a text to keep; nothing where none are kept."""
         new = self.messages[self._kept_count :]
         self._kept_count = len(self.messages)
-        return {LABEL: json.dumps(new, ensure_ascii=True)} if self.kept and new else {}
+        if not self.kept or not new:
+            return {}
+        texts = {LABEL: json.dumps(new, ensure_ascii=True)}
+        header = self.transcript.digest_at(0).hex()
+        if header != self._kept_header:
+            # What a provider measured holds only under the same model, system prompt, tools and options.
+            texts[HEADER], self._kept_header = header, header
+        return texts
 
     def open_calls(self) -> list[ToolCall]:
         """Return the tool calls of the last message that have no result yet."""
@@ -100,15 +111,43 @@ class Conversation:
             remember: takes what a provider measured, so that it need not be bounded again.
         """
         for row in rows:
-            kept = find_text(row, LABEL) if LABEL in row.data.get("texts", {}) else None
-            messages: list[dict[str, Any]] = json.loads(kept) if kept is not None else []
-            for message in messages:
-                self.transcript.append(message)
-            if row.kind == "tool" and "result" in row.data.get("texts", {}):
+            texts = row.data.get("texts", {})
+            if LABEL in texts:
+                kept = find_text(row, LABEL)
+                if kept is None:  # erased: half a conversation would be another one
+                    self.forget()
+                    return
+                self._take_up_messages(row, kept, find_text(row, HEADER) if HEADER in texts else None, remember)
+            if row.kind == "llm":
+                self.kept_results = {}
+                self._paused = row.data.get("stop_reason") == "pause_turn"
+            if row.kind == "tool" and "result" in texts:
                 content = find_text(row, "result")
                 if content is not None:
                     self.kept_results[row.data["call"]] = ToolResult(content, row.data["is_error"])
-            if kept is not None and row.kind == "llm" and row.data["usage"] is not None:
-                count = len(self.messages)
-                remember(Measured(self.transcript.digest_at(count), count, row.token_delta))
         self._kept_count = len(self.messages)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.transcript = self.transcript.emptied()
+        self.kept_results, self._kept_count, self._kept_header, self._paused = {}, 0, "", False
+
+    def take_turn(self) -> None:
+        """Say what makes a model go on whose last word was its own; nothing where its turn was only paused."""
+        if self.messages[-1]["role"] == "assistant" and not self._paused:
+            self.say("continue")
+
+    def _take_up_messages(
+        self, row: LedgerRow, kept: str, header: str | None, remember: Callable[[Measured], None]
+    ) -> None:
+        messages: list[dict[str, Any]] = json.loads(kept)
+        for message in messages:
+            self.transcript.append(message)
+        self._kept_header = header or self._kept_header
+        if (
+            row.kind == "llm"
+            and row.data["usage"] is not None
+            and self._kept_header == self.transcript.digest_at(0).hex()
+        ):
+            count = len(self.messages)
+            remember(Measured(self.transcript.digest_at(count), count, row.token_delta))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from donewhen import canonical
 from donewhen.balance import Amounts, Breach
 from donewhen.entry import Entry, LedgerRow
-from donewhen.ledger import Draft, hash_input
+from donewhen.ledger import Draft
+from donewhen.texts import hash_input
 
 if TYPE_CHECKING:
     from donewhen.bounds import Request

@@ -131,7 +131,7 @@ class UnboundedRequestError(CallError):
         self.part = part
 
     def __str__(self) -> str:
-        return f"the request cannot be bounded because of {self.part}. Send it inline, or state context_window_tokens."
+        return f"the request cannot be bounded because of {self.part}. Leave it out, send it inline, or state context_window_tokens."
 
 
 class ReplyError(CallError):

@@ -9,6 +9,7 @@ One turn, in order: bound and admit, call, settle, tools or checks. The order of
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from donewhen.checks import Check, CheckResult
 from donewhen.client import Failure, Reply, ToolCall
 from donewhen.conversation import Conversation
 from donewhen.drafts import check_draft, end_draft, tool_draft
-from donewhen.errors import CircuitBreakerError, SpecError
+from donewhen.errors import CircuitBreakerError, LedgerUnavailableError, PermitClosedError, SpecError
 from donewhen.ledger import Draft
 from donewhen.session import Permit, Session, Settlement
 from donewhen.steps import CallClient, LoopResult, RunChecks, RunTools, Settings, Step, Wait, Write
@@ -39,6 +40,7 @@ WENT_WRONG: Mapping[str, str] = {
 """Stop reasons that end the session as failed."""
 
 CUT_OFF = "The reply was cut off at its token limit, so this call was not run. Ask for it again, in a shorter reply."
+REFUSED = "A ceiling stopped the session, so this call was not run. Ask for it again if it is still needed."
 INTERRUPTED = "The session was interrupted: whether this call ran is not known, and it was not run again."
 
 LONGEST_WAIT_SECONDS = 300.0
@@ -83,6 +85,8 @@ class Run:
         except BaseException as error:
             self._interrupted(error)
             raise
+        finally:
+            self.session.leave()
 
     # -- a turn --------------------------------------------------------------------------------------------------
 
@@ -105,7 +109,7 @@ class Run:
         if reply.stop_reason not in STOPPED_EARLY:
             return (yield from self._fail(reply, ms, f"the stop reason {reply.stop_reason!r} is not known"))
         if reply.usage is None:
-            return (yield from self._fail(reply, ms, f"{reply.usage_fault}, so its whole reservation was charged"))
+            return (yield from self._fail(reply, ms, _unmetered(reply)))
         return (yield from self._go_on(reply, ms))
 
     def _go_on(self, reply: Reply, ms: int) -> Part:
@@ -125,9 +129,8 @@ class Run:
         if settled.breach is not None:
             return (yield from self._breached(settled.breach))
         if reply.usage is None:
-            return (yield from self._end("failed", f"{reply.usage_fault}, so its whole reservation was charged"))
+            return (yield from self._end("failed", _unmetered(reply)))
         ran: list[tuple[ToolResult, int]] = (yield RunTools(settled.tools)) if settled.tools else []
-        results = {call.id: result for call, (result, _) in zip(settled.tools, ran, strict=True)}
         keep = bool(settled.held) and self.conversation.kept
         turn = settled.row.turn_count
         drafts = [
@@ -138,7 +141,7 @@ class Run:
             if drafts:
                 yield Write(lambda: self.session.note(*drafts))
             return self._waiting(settled.held)
-        answers = [(call, results[call.id]) for call in reply.tool_calls]
+        answers = [(call, result) for call, (result, _) in zip(settled.tools, ran, strict=True)]
         self.conversation.answer(answers, self._notice_after(reply))
         return (yield from self._admit(drafts))
 
@@ -155,12 +158,15 @@ class Run:
         drafts = [self._judged(settled.row.turn_count, output, *one) for one in judged]
         broken = [result for _, result, _ in judged if result.outcome == "error"]
         if broken:
-            reason = f"the check {broken[0].name!r} could not be judged: {broken[0].detail}"
-            return (yield from self._end("failed", reason, output, drafts))
+            # What a check says may quote the output: it is kept beside its row, not in the log.
+            reason, detail = f"the check {broken[0].name!r} could not be judged", broken[0].detail
+            return (yield from self._end("failed", reason, output, drafts, detail=detail))
         unmet = [result for _, result, _ in judged if result.outcome == "not_met"]
-        self.session.saw_checks([result.name for result in unmet])
+        self.session.repeats.saw_unmet([result.name for result in unmet])
         if not unmet:
             return (yield from self._end("done", "the model finished and every check is met", output, drafts))
+        if reply.usage is None:
+            return (yield from self._end("failed", _unmetered(reply), output, drafts))
         self.unmet = True
         told = "\n".join(f"- {result.name}: {result.detail or 'not met'}" for result in unmet)
         self.conversation.say(f"Not done yet. These checks are not met:\n{told}", self._notice_after(reply))
@@ -278,10 +284,13 @@ class Run:
         yield from self._settle(reply, ms, said, end=end, runs_tools=False)
         return self._result("failed", reason, self.text)
 
-    def _end(self, outcome: str, reason: str, output: str | None = None, before: Sequence[Draft] = ()) -> Flow:
-        draft = end_draft(self.session.session_id, outcome, reason, self.text if output is None else output)
+    def _end(
+        self, outcome: str, reason: str, output: str | None = None, before: Sequence[Draft] = (), *, detail: str = ""
+    ) -> Flow:
+        text = self.text if output is None else output
+        draft = end_draft(self.session.session_id, outcome, reason, text)
         yield Write(lambda: self.session.note(*before, draft))
-        return self._result(outcome, reason, self.text if output is None else output)
+        return self._result(outcome, f"{reason}: {detail}" if detail else reason, text)
 
     def _interrupted(self, error: BaseException) -> None:
         """Write what happened to the attempt under way, before an interruption passes."""
@@ -289,7 +298,10 @@ class Run:
         if permit is None:
             return
         failure = Failure(rejected=not self.sent, problem=f"interrupted by {type(error).__name__}")
-        (self.session.abandon if self.sent else self.session.release)(permit, failure)
+        # Where even that cannot be written, or was written a moment ago, the interruption still is what passes: the
+        # reservation stands, so nothing is understated.
+        with contextlib.suppress(LedgerUnavailableError, PermitClosedError):
+            (self.session.abandon if self.sent else self.session.release)(permit, failure)
 
     # -- resuming ------------------------------------------------------------------------------------------------
 
@@ -303,30 +315,35 @@ class Run:
         open_calls = self.conversation.open_calls()
         if open_calls:
             return (yield from self._answer_open_calls(open_calls))
-        if self.conversation.messages[-1]["role"] == "assistant":
-            self.conversation.say("continue")
+        self.conversation.take_turn()
         return None
 
     def _answer_open_calls(self, calls: Sequence[ToolCall]) -> Part:
         """Answer the tool calls that the last process left: those that were attested are run now, once."""
-        before = self.session.before
-        waiting = {call.call_id: call for call in before.waiting} if before is not None else {}
+        waiting = {} if self.session.before is None else self.session.before.waiting_now
         held = [call for call in calls if call.id in waiting and waiting[call.id].held]
         unattested = tuple(call for call in held if not waiting[call.id].attested)
         if unattested:
             return self._waiting(unattested)
         ran: list[tuple[ToolResult, int]] = (yield RunTools(held)) if held else []
         now = {call.id: result for call, (result, _) in zip(held, ran, strict=True)}
-        turn = before.newest.turn_count if before is not None and not held else waiting[held[0].id].row.turn_count
         drafts = [
-            tool_draft(self.session.session_id, turn, call, result.content, result.problem, ms, keep=True)
+            tool_draft(
+                self.session.session_id,
+                waiting[call.id].row.turn_count,
+                call,
+                result.content,
+                result.problem,
+                ms,
+                keep=True,
+            )
             for call, (result, ms) in zip(held, ran, strict=True)
         ]
         if drafts:
             yield Write(lambda: self.session.note(*drafts))
-        earlier = self.conversation.kept_results
-        lost = ToolResult(INTERRUPTED, True)
-        self.conversation.answer([(call, now.get(call.id) or earlier.get(call.id) or lost) for call in calls])
+        known = {**self.conversation.kept_results, **now}
+        lost = {call.id: ToolResult(INTERRUPTED if call.id in waiting else REFUSED, True) for call in calls}
+        self.conversation.answer([(call, known.get(call.id) or lost[call.id]) for call in calls])
         return None
 
     # -- what comes of it ----------------------------------------------------------------------------------------
@@ -371,3 +388,7 @@ class Run:
             output=output,
             waits_for=waits_for,
         )
+
+
+def _unmetered(reply: Reply) -> str:
+    return f"{reply.usage_fault}, so its whole reservation was charged"

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 from donewhen import canonical
 from donewhen.balance import Balance
 from donewhen.entry import LedgerRow
-from donewhen.ledger import hash_input
 from donewhen.spec import CHECK_KEYS
+from donewhen.texts import hash_input
 
 if TYPE_CHECKING:
     from donewhen.spec_writer import SpecResult

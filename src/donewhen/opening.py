@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
+from donewhen.balance import Ceilings
 from donewhen.bounds import BoundKind
 from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.drafts import abandoned_entry
@@ -15,7 +17,9 @@ from donewhen.errors import SessionBusyError, SessionEndedError, SpecError
 from donewhen.ledger import Answers, Draft, Ledger, spec_entry, utc_now
 from donewhen.owner import is_alive, this_process
 from donewhen.progress import PAUSED_OUTCOMES, STOPPED_BY_CEILING, Progress, read_progress
+from donewhen.repeats import Repeats, repeats_of
 from donewhen.session import Session
+from donewhen.spec_writer import is_blank
 
 if TYPE_CHECKING:
     from donewhen.usage import Price
@@ -61,33 +65,134 @@ def open_session(
         LedgerUnavailableError: the store could not be written.
     """
     for name in ANSWERS:
-        if not getattr(spec, name).strip():
+        if is_blank(getattr(spec, name)):
             raise SpecError("the answer is blank, and nothing runs without one", field=name)
-    rows = ledger.rows(spec.session_id)
-    agreed = spec_hash(spec.what_it_does, spec.what_it_does_not, spec.done_looks_like, terms)
-    before = read_progress(rows)
-    stored = next((row for row in rows if row.kind == "spec"), None)
-    _refuse_other_answers(spec, stored)
-    if before is None:
-        protected = dict(protect())
-        opened = _write_first_rows(spec, terms, stored, agreed, circuit_breaker, protected, ledger)
-    else:
-        _refuse_unless_open(spec.session_id, agreed, before, resume=resume)
-        protected = dict(before.first_open.data["protected"])
-        opened = _reopen(ledger, before, agreed, now())
-    return Session(
+    opening = _Opening(spec, terms, circuit_breaker.ceilings, _live_key(ledger, spec), resume=resume, now=now)
+    if read_progress(ledger.rows(spec.session_id)) is None:
+        opening.protected = dict(protect())  # before the transaction: it may be slow, and may fail
+    opened = ledger.note_after(spec.session_id, opening.decide)
+    # A crash here leaves a session without a turn: it can be opened again.
+    session = Session(
         ledger=ledger,
         session_id=spec.session_id,
-        before=before,
+        before=opening.before,
         breaker=circuit_breaker,
         bound=bound,
         elapsed_before_ms=opened.data.get("elapsed_ms", 0),
         opened_balance=opened.after[-1],
+        repeats=opening.repeats,
         monotonic=monotonic,
         find_price=find_price,
         held_tools=frozenset(held_tools),
-        protected=protected,
+        protected=opening.protected,
     )
+    _LIVE[_live_key(ledger, spec)] = session
+    return session
+
+
+_LIVE: WeakValueDictionary[tuple[str, str], Session] = WeakValueDictionary()
+"""The sessions that this process has open, by ledger and id: nobody else in it may open them."""
+
+
+def _live_key(ledger: Ledger, spec: Answers) -> tuple[str, str]:
+    return ledger.path, spec.session_id
+
+
+class _Opening:
+    """What is decided, in one transaction, about a session that somebody wants to open."""
+
+    def __init__(
+        self,
+        spec: Answers,
+        terms: Mapping[str, Any] | None,
+        ceilings: Ceilings,
+        key: tuple[str, str],
+        *,
+        resume: bool,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.spec = spec
+        self.terms = terms
+        self.ceilings = ceilings
+        self.key = key
+        self.resume = resume
+        self.now = now
+        self.agreed = spec_hash(spec.what_it_does, spec.what_it_does_not, spec.done_looks_like, terms)
+        self.protected: dict[str, str] = {}
+        self.before: Progress | None = None
+        self.repeats = Repeats()
+
+    def decide(self, rows: list[LedgerRow]) -> list[Draft]:
+        """Return what is to be written to open the session, or refuse."""
+        stored = next((row for row in rows if row.kind == "spec"), None)
+        _refuse_other_answers(self.spec, stored)
+        self.before = before = read_progress(rows)
+        if before is None:
+            return self._first_rows(stored)
+        self._refuse_unless_open(before)
+        self.protected = dict(before.first_open.data["protected"])
+        self.repeats = repeats_of(rows)
+        return self._reopening_rows(before)
+
+    def _refuse_unless_open(self, before: Progress) -> None:
+        session_id = self.spec.session_id
+        if before.first_open.data["spec_hash"] != self.agreed:
+            raise SpecError(
+                f"the spec of session {session_id} was changed after the session opened (ceilings, checks or other "
+                "terms); a spec is frozen. Begin a new session, or raise a ceiling with 'donewhen raise'"
+            )
+        stays_stopped = before.outcome in STOPPED_BY_CEILING and not before.raised_since
+        if before.outcome in PAUSED_OUTCOMES and (stays_stopped or not self.resume):
+            raise SessionEndedError(
+                session_id, before.outcome or "", "Raise its ceiling with 'donewhen raise', then resume it."
+            )
+        if before.outcome is not None and before.outcome not in PAUSED_OUTCOMES:
+            raise SessionEndedError(session_id, before.outcome, "Begin a new session.")
+        if before.outcome is None and self._is_busy(before):
+            raise SessionBusyError(session_id, before.owner)
+
+    def _is_busy(self, before: Progress) -> bool:
+        if before.owner == this_process():
+            live = _LIVE.get(self.key)
+            return live is not None and not live.left
+        # A session that waits for a person has been let go of, even where its process goes on with something else.
+        return bool(is_alive(before.owner)) and not before.is_waiting
+
+    def _first_rows(self, stored: LedgerRow | None) -> list[Draft]:
+        data: dict[str, Any] = {
+            "spec_hash": self.agreed,
+            "ceilings": self.ceilings.as_list(),
+            "owner": this_process(),
+            "resumes": False,
+            "protected": self.protected,
+        }
+        drafts: list[Draft] = []
+        if stored is None:
+            drafts.append(Draft(spec_entry(self.spec, self.terms)))
+        elif "terms" in stored.data and stored.data["spec_hash"] != self.agreed:
+            raise SpecError("the terms (ceilings, checks or others) are not those that were stored with the spec")
+        elif self.terms is not None:
+            # The answers were stored by themselves; what else was agreed stands beside the ceilings.
+            data["terms"] = self.terms
+        session_id = self.spec.session_id
+        return [*drafts, Draft(Entry(kind="open", session_id=session_id, state_origin="open", data=data))]
+
+    def _reopening_rows(self, before: Progress) -> list[Draft]:
+        """Return the rows that say that the session goes on, and what its last process left in doubt."""
+        session_id = self.spec.session_id
+        drafts = [
+            Draft(abandoned_entry(session_id, row.seq, row.turn_count, row.data["attempt"], "its process is gone"))
+            for row in before.in_doubt
+            if row.seq not in before.doubted
+        ]
+        data = {
+            "spec_hash": self.agreed,
+            "ceilings": before.balance.ceilings.as_list(),
+            "owner": this_process(),
+            "resumes": True,
+            "elapsed_ms": before.elapsed_ms(self.now()),
+        }
+        return [*drafts, Draft(Entry(kind="open", session_id=session_id, state_origin="open", data=data))]
 
 
 def _refuse_other_answers(spec: Answers, stored: LedgerRow | None) -> None:
@@ -100,66 +205,3 @@ def _refuse_other_answers(spec: Answers, stored: LedgerRow | None) -> None:
                 field=name,
                 value=getattr(spec, name),
             )
-
-
-def _refuse_unless_open(session_id: str, agreed: str, before: Progress, *, resume: bool) -> None:
-    if before.first_open.data["spec_hash"] != agreed:
-        raise SpecError(
-            f"the spec of session {session_id} was changed after the session opened (ceilings, checks or other terms); "
-            "a spec is frozen. Begin a new session, or raise a ceiling with 'donewhen raise'"
-        )
-    stays_stopped = before.outcome in STOPPED_BY_CEILING and not before.raised_since
-    if before.outcome in PAUSED_OUTCOMES and (stays_stopped or not resume):
-        raise SessionEndedError(
-            session_id, before.outcome or "", "Raise its ceiling with 'donewhen raise', then resume it."
-        )
-    if before.outcome is not None and before.outcome not in PAUSED_OUTCOMES:
-        raise SessionEndedError(session_id, before.outcome, "Begin a new session.")
-    if before.outcome is None and before.owner != this_process() and is_alive(before.owner):
-        raise SessionBusyError(session_id, before.owner)
-
-
-def _write_first_rows(
-    spec: Answers,
-    terms: Mapping[str, Any] | None,
-    stored: LedgerRow | None,
-    agreed: str,
-    circuit_breaker: CircuitBreaker,
-    protected: Mapping[str, str],
-    ledger: Ledger,
-) -> LedgerRow:
-    data: dict[str, Any] = {
-        "spec_hash": agreed,
-        "ceilings": circuit_breaker.ceilings.as_list(),
-        "owner": this_process(),
-        "resumes": False,
-        "protected": protected,
-    }
-    drafts: list[Draft] = []
-    if stored is None:
-        drafts.append(Draft(spec_entry(spec, terms)))
-    elif terms is not None:
-        # The answers were stored by themselves; what else was agreed stands beside the ceilings.
-        data["terms"] = terms
-    drafts.append(Draft(Entry(kind="open", session_id=spec.session_id, state_origin="open", data=data)))
-    # A crash after this leaves a session without a turn: it can be opened again.
-    return ledger.note(*drafts)
-
-
-def _reopen(ledger: Ledger, before: Progress, agreed: str, now: datetime) -> LedgerRow:
-    """Write that the session goes on, and what its last process left in doubt."""
-    session_id = before.newest.session_id
-    drafts = [
-        Draft(abandoned_entry(session_id, row.seq, row.turn_count, row.data["attempt"], "its process is gone"))
-        for row in before.in_doubt
-        if row.seq not in before.doubted
-    ]
-    data = {
-        "spec_hash": agreed,
-        "ceilings": before.balance.ceilings.as_list(),
-        "owner": this_process(),
-        "resumes": True,
-        "elapsed_ms": before.elapsed_ms(now),
-    }
-    drafts.append(Draft(Entry(kind="open", session_id=session_id, state_origin="open", data=data)))
-    return ledger.note(*drafts)

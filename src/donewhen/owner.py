@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import platform
 
+ENDED = "ended"
+"""In place of a process's start: it was killed, and only its parent has not noticed yet."""
+
 
 def this_process() -> str:
     """Return the name of this process, ``host:pid:start``."""
@@ -18,23 +21,27 @@ def is_alive(owner: str) -> bool | None:
     """Tell whether a named process still runs; None where that cannot be known, since it is on another host."""
     host, _, rest = owner.rpartition(":")[0].rpartition(":")
     started = owner.rpartition(":")[2]
-    if host != _host() or not rest.isdigit():
+    if host != _host() or not (rest.isascii() and rest.isdigit()) or int(rest) == 0:
         return None
     pid = int(rest)
     if os.name == "nt":
         return None  # there is no harmless signal to try
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
-    now = _started(pid)
-    return now is None or started in ("0", now)
+        return _is_the_same(pid, started)  # it runs, as somebody else
+    return _is_the_same(pid, started)
 
 
 def _host() -> str:
     return platform.node().replace(":", "-") or "localhost"
+
+
+def _is_the_same(pid: int, started: str) -> bool:
+    now = _started(pid)
+    return now is None or (now != ENDED and started in ("0", now))
 
 
 def _started(pid: int) -> str | None:
@@ -42,6 +49,7 @@ def _started(pid: int) -> str | None:
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             # The name of the process is in parentheses and may itself contain some; the start is field 22.
-            return file.read().rpartition(")")[2].split()[19]
+            fields = file.read().rpartition(")")[2].split()
     except OSError:
         return None
+    return ENDED if fields[0] in ("Z", "X") else fields[19]

@@ -30,7 +30,8 @@ class WaitingCall:
     args_hash: str
     held: bool
     attested: bool
-    """A person has attested the session since."""
+    """A person has attested the session since, and no process has taken it up on that: the one that did may have
+    run the call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,12 @@ class Progress:
         """Return how it ended; None while it has not."""
         return None if self.close is None else self.close.data["outcome"]
 
+    @property
+    def waiting_now(self) -> dict[str, WaitingCall]:
+        """Return those that wait of the newest reply, by call id: some servers use the same ids in each reply."""
+        newest = max((call.row.seq for call in self.waiting), default=0)
+        return {call.call_id: call for call in self.waiting if call.row.seq == newest}
+
     def elapsed_ms(self, now: datetime) -> int:
         """Return the milliseconds since the first opening. A clock that was set back in between gives no time back."""
         steps = [max(timedelta(0), later - time) for time, later in pairwise([*self.times, now])]
@@ -74,6 +81,11 @@ class Progress:
     def owner(self) -> str:
         """Return the process that opened it last."""
         return self.newest_open.data["owner"]
+
+    @property
+    def is_waiting(self) -> bool:
+        """Return whether the process that opened it last has let it go to wait for a person."""
+        return any(call.held and call.row.seq > self.newest_open.seq for call in self.waiting)
 
     @property
     def state(self) -> str:
@@ -111,6 +123,7 @@ def read_progress(rows: Sequence[LedgerRow]) -> Progress | None:
 def _waiting_calls(rows: Sequence[LedgerRow]) -> list[WaitingCall]:
     answered = {(row.turn_count, row.data["call"]) for row in rows if row.kind == "tool"}
     attested = max((row.seq for row in rows if row.kind == "attest"), default=0)
+    opened = max((row.seq for row in rows if row.kind == "open"), default=0)
     found: list[WaitingCall] = []
     for row in rows:
         tools: list[dict[str, Any]] = row.data.get("tools", []) if row.kind == "llm" else []
@@ -121,7 +134,7 @@ def _waiting_calls(rows: Sequence[LedgerRow]) -> list[WaitingCall]:
                 name=tool["name"],
                 args_hash=tool["args_hash"],
                 held=tool["held"],
-                attested=attested > row.seq,
+                attested=attested > max(row.seq, opened),
             )
             for tool in tools
             if tool["run"] and (row.turn_count, tool["id"]) not in answered

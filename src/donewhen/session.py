@@ -17,13 +17,14 @@ holds it, but once. What a crash leaves after each durable step stands beside th
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from donewhen.balance import Amounts, Balance, Breach, Ceilings
-from donewhen.bounds import DEFAULT_MAX_TOKENS, BoundKind, Measured, Request, minimum_output
+from donewhen.bounds import BoundKind, Measured, Request, output_that_fits
 from donewhen.circuit_breaker import CircuitBreaker, first_breach
 from donewhen.client import Failure, Reply, ToolCall
 from donewhen.drafts import (
@@ -37,9 +38,11 @@ from donewhen.drafts import (
     reserve_entry,
 )
 from donewhen.entry import LedgerRow
-from donewhen.errors import CircuitBreakerError, MissingExtraError, PriceUnknownError
+from donewhen.errors import CircuitBreakerError, MissingExtraError, PriceUnknownError, SessionEndedError
 from donewhen.ledger import Draft, Ledger
 from donewhen.owner import this_process
+from donewhen.repeats import Repeats
+from donewhen.sizing import PRICED_OPTIONS
 
 if TYPE_CHECKING:
     from donewhen.progress import Progress
@@ -81,21 +84,7 @@ class Settlement:
     """Leave for the request that was asked for next."""
 
 
-@dataclass(slots=True)
-class _Repeats:
-    """How often in a row the same thing was asked for."""
-
-    last: str = ""
-    count: int = 0
-
-    def seen_with(self, thing: str) -> int:
-        return self.count + 1 if thing == self.last else 1
-
-    def saw(self, thing: str) -> None:
-        self.last, self.count = thing, self.seen_with(thing)
-
-
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class Session:
     """One run under one spec. Made by `donewhen.opening.open_session`; safe to share between threads."""
 
@@ -113,14 +102,18 @@ class Session:
     """Digests of the paths that the checks protect, as they were when the session opened."""
     before: Progress | None = None
     """Where the session stood before it was opened this time; None for a new one."""
+    repeats: Repeats = field(default_factory=Repeats)
     opened_balance: Balance
     """As the row that opened it left it."""
+    left: bool = False
+    """Whether whoever opened it has let go of it."""
+    _ended: str | None = None
     _started: float = 0.0
     _balance: Balance = field(init=False)
+    _newest_seq: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _owner: str = field(default_factory=this_process)
     _measured: list[Measured] = field(default_factory=list[Measured])
-    _tool_repeats: _Repeats = field(default_factory=_Repeats)
-    _check_repeats: _Repeats = field(default_factory=_Repeats)
     _abandoned: set[int] = field(default_factory=set[int])
     """The reservations that stand: another attempt at their turns reserves no turn again."""
     _prices: dict[str, Price | None] = field(default_factory=dict[str, "Price | None"])
@@ -148,8 +141,11 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Nothing to let go of: a session that is left without an end is interrupted, and can be opened again.
-        return
+        self.leave()
+
+    def leave(self) -> None:
+        """Let go of the session: without an end it is interrupted, and can be opened again."""
+        self.left = True
 
     # -- 1 bound, 2 admit ----------------------------------------------------------------------------------------
 
@@ -171,7 +167,8 @@ class Session:
 
         Raises:
             CircuitBreakerError: a ceiling would be crossed; the breach is written, the notice printed, nothing sent.
-            PriceUnknownError: cost has a ceiling and the model's price is not known; nothing is written.
+            PriceUnknownError: cost has a ceiling and the model's price is not known; nothing is reserved.
+            SessionEndedError: the session has ended.
             UnboundedRequestError: nobody can say how much the request can use; nothing is written.
             LedgerUnavailableError: the store could not be written.
         """
@@ -189,12 +186,14 @@ class Session:
         attempt = 1 if retry_of is None else retry_of.attempt + 1
 
         def decide(balance: Balance) -> Draft:
+            if self._ended is not None:
+                raise SessionEndedError(self.session_id, self._ended, "Begin a new session, or resume this one.")
             turn = balance.used.turns + 1 if retry_of is None else retry_of.turn
             # The turn of an attempt that was abandoned is still reserved; that of one that was released is not.
             again = retry_of is not None and (retry_of.reserved.turns == 0 or retry_of.seq in self._abandoned)
-            if balance.ceilings.cost_microusd is not None and (price is None or balance.used.cost_microusd is None):
-                raise PriceUnknownError(request.model)
-            most = _output_that_fits(balance, request, input_bound, price, minimum_output(self.bound))
+            if balance.ceilings.cost_microusd is not None:
+                _refuse_unpriced(request, price, balance)
+            most = output_that_fits(balance, request, input_bound, price, self.bound)
             cost = None if price is None else price.most_microusd(input_bound, most)
             asked = Amounts(0 if again else 1, input_bound + most, cost)
             breach = first_breach(balance.ceilings, self._amounts(balance, asked, elapsed))
@@ -248,7 +247,7 @@ class Session:
             "cost_microusd": (spent.cost_microusd, reserved.cost_microusd, asked.cost_microusd),
             "milliseconds": (elapsed_ms, 0, 0),
             "tool_calls": (spent.tool_calls, reserved.tool_calls, asked.tool_calls),
-            "repeats": (max(self._tool_repeats.count, self._check_repeats.count), 0, 0),
+            "repeats": (self.repeats.most, 0, 0),
         }
 
     # -- 4 settle, release, abandon ------------------------------------------------------------------------------
@@ -279,9 +278,11 @@ class Session:
 
         Raises:
             PermitClosedError: the permit was settled or released already; nothing is written.
-            PriceUnknownError, UnboundedRequestError: of `then`; nothing is written.
+            UnboundedRequestError: of `then`; nothing is written.
+            PriceUnknownError: of `then`; the reply is settled all the same.
         """
-        seen = self._tool_repeats.seen_with(_signature(reply)) if reply.tool_calls else 0
+        calls = [(call.name, hash_arguments(call.arguments)) for call in reply.tool_calls]
+        seen = self.repeats.most_with(calls)
         price = self._price_of(permit.request.model)
         if reply.usage is not None:
             self.remember(permit.request.measured_by(reply.echo, reply.usage.total))
@@ -304,8 +305,7 @@ class Session:
         rows = self.ledger.close_reservation(self.session_id, permit.seq, decide)
         self._wrote(rows[-1])
         # A crash here leaves the reply charged and the tools named but not run: they show as unresolved.
-        if reply.tool_calls:
-            self._tool_repeats.saw(_signature(reply))
+        self.repeats.saw_calls(calls)
         return self._settlement(rows, reply, then)
 
     def _settlement(self, rows: Sequence[LedgerRow], reply: Reply, then: Request | None) -> Settlement:
@@ -328,6 +328,7 @@ class Session:
         """
         entry = released_entry(permit, failure, execution_time_ms)
         rows = self.ledger.close_reservation(self.session_id, permit.seq, lambda _balance, _held: (Draft(entry), []))
+        self._abandoned.discard(permit.seq)
         return self._wrote(rows[0])
 
     def abandon(self, permit: Permit, failure: Failure, *, execution_time_ms: int = 0) -> LedgerRow:
@@ -352,15 +353,6 @@ class Session:
         amounts = {"tool_calls": (spent, reserved, len(reply.tool_calls)), "repeats": (seen, 0, 0)}
         return first_breach(ceilings, amounts)
 
-    # -- 5 tools, checks, the end --------------------------------------------------------------------------------
-
-    def saw_checks(self, unmet: Sequence[str]) -> None:
-        """Remember which checks failed, to notice when the same ones fail again and again."""
-        if unmet:
-            self._check_repeats.saw("\n".join(unmet))
-        else:
-            self._check_repeats = _Repeats()
-
     # -- what this session knows ---------------------------------------------------------------------------------
 
     def note(self, *drafts: Draft) -> LedgerRow:
@@ -368,7 +360,12 @@ class Session:
         return self._wrote(self.ledger.note(*drafts))
 
     def _wrote(self, row: LedgerRow) -> LedgerRow:
-        self._balance = row.balance or self._balance
+        with self._lock:
+            # Threads return from their transactions in any order; the later row knows more.
+            if row.balance is not None and row.seq > self._newest_seq:
+                self._balance, self._newest_seq = row.balance, row.seq
+        if row.kind == "close":
+            self._ended = row.data["outcome"]
         return row
 
     def remember(self, measured: Measured) -> None:
@@ -394,18 +391,8 @@ class Session:
         return self._prices[model]
 
 
-def _output_that_fits(balance: Balance, request: Request, input_bound: int, price: Price | None, minimum: int) -> int:
-    """Return the max_tokens that fits under the ceilings, or what is needed where not even that fits."""
-    wanted = DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
-    used, ceilings, most = balance.used, balance.ceilings, wanted
-    if ceilings.tokens is not None:
-        most = min(most, ceilings.tokens - used.tokens - input_bound)
-    if ceilings.cost_microusd is not None and price is not None and used.cost_microusd is not None:
-        affordable = price.most_output_tokens(input_bound, ceilings.cost_microusd - used.cost_microusd)
-        most = most if affordable is None else min(most, affordable)
-    needed = min(wanted, max(minimum, request.least_output_tokens))
-    return max(most, needed)
-
-
-def _signature(reply: Reply) -> str:
-    return "\n".join(f"{call.name} {hash_arguments(call.arguments)}" for call in reply.tool_calls)
+def _refuse_unpriced(request: Request, price: Price | None, balance: Balance) -> None:
+    if price is None or balance.used.cost_microusd is None:
+        raise PriceUnknownError(request.model)
+    for name in PRICED_OPTIONS.intersection(request.transcript.extra):
+        raise PriceUnknownError(request.model, f"no price is known with the option {name!r}")

@@ -106,6 +106,9 @@ class Spec:
         if self.max_tokens is not None:
             whole("max_tokens", self.max_tokens, least=1)
         object.__setattr__(self, "held_tools", _names("held_tools", self.held_tools))
+        if self.held_tools and self.keep != "conversation":
+            problem = 'a session that waits for a person goes on in its middle, so this needs keep = "conversation"'
+            raise SpecError(problem, field="held_tools", value=list(self.held_tools))
 
     def result(self, session_id: str) -> SpecResult:
         """Return the promise alone, as the promise of a session."""

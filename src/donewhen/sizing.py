@@ -1,0 +1,215 @@
+"""How many tokens a text, a block or a tool definition can at most be, and which parts nobody can size.
+
+Two kinds of size: ``strict`` cannot be too low, ``estimate`` is the usual rule of thumb. `bounds.py` adds them up.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from donewhen.errors import UnboundedRequestError
+
+BoundKind = Literal["strict", "estimate"]
+
+ASCII_BYTES_PER_TOKEN = 4
+"""The ratio of ``estimate`` for ASCII text. Source: OpenAI's and Anthropic's rule of thumb for English."""
+
+IMAGE_TOKENS = 5_000
+"""The most that one image counts. Source: Anthropic vision docs, about 4,784 at the highest resolution of any model."""
+
+IMAGE_TOKENS_OF_MODEL = {"gpt-4o-mini": 48_200}
+"""Models that count more. Source: OpenAI vision pricing, 2,833 base and 5,667 for each of at most 8 tiles."""
+
+REFUSED_OPTIONS = frozenset(
+    [
+        *("model", "max_tokens", "messages", "system", "tools"),  # arguments of their own
+        *("n", "best_of", "max_completion_tokens", "max_output_tokens", "extra_body", "extra_query"),
+    ]
+)
+"""Options that would change, behind the reservation's back, what is sent or how much comes back."""
+
+_KNOWN_OPTIONS = frozenset(
+    [
+        "temperature",
+        "top_p",
+        "top_k",
+        "stop",
+        "stop_sequences",
+        "seed",
+        "user",
+        "metadata",
+        "tool_choice",
+        "parallel_tool_calls",
+        "thinking",
+        "betas",
+        "extra_headers",
+        "timeout",
+        "response_format",
+        "output_format",
+        "output_config",
+        "reasoning",
+        "reasoning_effort",
+        "text",
+        "verbosity",
+        "frequency_penalty",
+        "presence_penalty",
+        "logit_bias",
+        "cache_control",
+        "service_tier",
+        "speed",
+        "inference_geo",
+    ]
+)
+"""Options that bring no text from elsewhere, and no second answer."""
+
+PRICED_OPTIONS = frozenset({"service_tier", "speed", "inference_geo"})
+"""Options that change the price in a way that no list here knows."""
+
+_COUNTED_BLOCKS = frozenset(
+    [
+        "tool_use",
+        "thinking",
+        "redacted_thinking",
+        "server_tool_use",
+        "refusal",
+        "reasoning",
+        "openai_item",
+        "function_call",
+        "output_text",
+        "input_text",
+        "message",
+    ]
+)
+"""Blocks that are only their own text."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Overheads:
+    request: int
+    message: int
+    block: int
+    tools: int
+    tool: int
+    minimum_output: int
+
+
+_OVERHEADS: Mapping[str, _Overheads] = {
+    # Role markers cost 3 to 5 tokens a message; the hidden text that comes with tools up to about 800 in all.
+    "strict": _Overheads(request=16, message=16, block=16, tools=1024, tool=64, minimum_output=16),
+    "estimate": _Overheads(request=3, message=4, block=0, tools=350, tool=16, minimum_output=1),
+}
+
+
+def minimum_output(kind: BoundKind) -> int:
+    """Return the fewest output tokens worth a call: less room than this and the call is refused."""
+    return _OVERHEADS[kind].minimum_output
+
+
+def text_bytes(text: str) -> int:
+    """Return the most tokens that a byte-level or NFKC tokenizer can make of a text."""
+    if text.isascii():
+        return len(text)
+    raw = len(text.encode("utf-8", "surrogatepass"))
+    return max(raw, len(unicodedata.normalize("NFKC", text).encode("utf-8", "surrogatepass")))
+
+
+def text_estimate(text: str) -> int:
+    """Return the tokens of a text at four ASCII bytes a token, every other byte whole."""
+    if text.isascii():
+        return -(-len(text) // ASCII_BYTES_PER_TOKEN)
+    ascii_bytes = sum(1 for character in text if character < "\x80")
+    return -(-ascii_bytes // ASCII_BYTES_PER_TOKEN) + text_bytes(text) - ascii_bytes
+
+
+_TEXT_SIZES: Mapping[str, Callable[[str], int]] = {"strict": text_bytes, "estimate": text_estimate}
+
+
+class Sizer:
+    """Add up the most tokens of messages, blocks and JSON, by one kind of bound."""
+
+    def __init__(self, kind: BoundKind, model: str) -> None:
+        self.over = _OVERHEADS[kind]
+        self.text = _TEXT_SIZES[kind]
+        # By prefix: a dated name is the same model.
+        self._image = max([IMAGE_TOKENS, *[n for name, n in IMAGE_TOKENS_OF_MODEL.items() if model.startswith(name)]])
+
+    def message(self, message: Mapping[str, Any]) -> int:
+        """Return the size of a message."""
+        # Some providers' messages carry more than content, such as tool calls.
+        others = {key: value for key, value in message.items() if key not in ("role", "content")}
+        return self.over.message + self.content(message.get("content", "")) + (self.json(others) if others else 0)
+
+    def content(self, content: object) -> int:
+        """Return the size of a message's content: a text, or blocks."""
+        if isinstance(content, str):
+            return self.text(content)
+        if isinstance(content, Sequence):
+            return sum(self.block(block) for block in cast("Sequence[object]", content))
+        return self.json(content)
+
+    def block(self, block: object) -> int:
+        """Return the size of a block.
+
+        Raises:
+            UnboundedRequestError: nobody can size it here.
+        """
+        if not isinstance(block, Mapping):
+            return self.over.block + self.json(block)
+        fields = cast("Mapping[str, Any]", block)
+        kind = fields.get("type")
+        if kind in ("image", "image_url", "input_image"):
+            return self.over.block + self._image
+        if kind == "text":
+            return self.over.block + self.text(str(fields.get("text", "")))
+        if kind in ("tool_result", "function_call_output"):
+            rest = {name: value for name, value in fields.items() if name not in ("content", "output")}
+            return self.over.block + self.json(rest) + self.content(fields.get("content", fields.get("output", "")))
+        if kind == "document" and _source_type(fields) in ("text", "content"):
+            inside = self.content(fields["source"].get("content", ""))  # counted twice, which is safe and simple
+            return self.over.block + inside + self.json(fields)
+        if kind in _COUNTED_BLOCKS:
+            return self.over.block + self.json(fields)
+        raise UnboundedRequestError(f"a block of type {kind!r}, whose size cannot be known here")
+
+    def json(self, value: object) -> int:
+        """Return the size of plain data as it would stand in a prompt."""
+        return self.text(_PROMPT_ENCODER.encode(value))
+
+
+def _source_type(fields: Mapping[str, Any]) -> object:
+    source = fields.get("source")
+    return cast("Mapping[str, object]", source).get("type") if isinstance(source, Mapping) else None
+
+
+def unbounded_option(extra: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return which option or tool cannot be sized, None if all can."""
+    for name in extra:
+        if name not in _KNOWN_OPTIONS:
+            return f"the option {name!r}, whose effect on the tokens of a call is not known"
+    for tool in tools:
+        if tool.get("type", "custom") not in ("custom", "function"):
+            return f"the tool of type {tool['type']!r}, which the provider runs itself"
+    return None
+
+
+def spell(value: object) -> bytes:
+    """Return plain data as bytes to be hashed."""
+    # A tuple and a list, or an SDK's object and its dict, are the same request.
+    return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
+
+
+def _as_plain(value: object) -> object:
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json", exclude_unset=True)
+    raise UnboundedRequestError(f"a {type(value).__name__}, which is not plain data")
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=_as_plain)
+
+_PROMPT_ENCODER = json.JSONEncoder(ensure_ascii=False, default=_as_plain)
+"""As chat templates spell JSON in a prompt: with a space after each comma and colon."""
