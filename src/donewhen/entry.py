@@ -112,7 +112,7 @@ class Entry:
     """The seq of the reservation that this entry ends."""
     doubts: int | None = None
     """The seq of the reservation whose outcome this entry says is unknown."""
-    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class LedgerRow:
     """The balances as this row leaves them, outermost first; the session's own is the last."""
     closes: int | None = None
     doubts: int | None = None
-    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
 
     @property
     def balance(self) -> Balance | None:
@@ -212,6 +212,8 @@ def spell(row: LedgerRow) -> bytes:
     Raises:
         TypeError, ValueError: a field is not what its type says, or not spelled in canonical JSON.
     """
+    if max(abs(row.token_delta), abs(row.execution_time_ms), abs(row.turn_count)) > canonical.MAX_INT:
+        raise ValueError(f"row {row.id} has a number that is larger than the ledger can hold")
     breach = "" if row.breach_reason is None else f'"breach":{_quote(row.breach_reason)},'
     closes = "" if row.closes is None else f'"closes":{row.closes:d},'
     doubts = "" if row.doubts is None else f'"doubts":{row.doubts:d},'
@@ -255,14 +257,14 @@ def decode(body: str | bytes, *, strict: bool = False) -> LedgerRow:
     """
     try:
         raw: Any = canonical.loads(body) if strict else json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LedgerFormatError(f"the row is not canonical JSON: {error}") from error
     if not isinstance(raw, dict):
         raise LedgerFormatError("the row is not an object")
     fields = cast("dict[str, Any]", raw)
     _check_fields(fields)
     data = fields.get("data", {})
-    return LedgerRow(
+    row = LedgerRow(
         fields["id"],
         fields["session"],
         fields["turn"],
@@ -281,6 +283,9 @@ def decode(body: str | bytes, *, strict: bool = False) -> LedgerRow:
         fields.get("doubts"),
         data,
     )
+    if strict and spell(row) != (body.encode() if isinstance(body, str) else body):
+        raise LedgerFormatError("the row is not spelled as this donewhen spells it")
+    return row
 
 
 def fold(before: Sequence[Balance], entry: Entry | LedgerRow, held: Amounts | None) -> tuple[Balance, ...]:
@@ -302,13 +307,15 @@ def fold(before: Sequence[Balance], entry: Entry | LedgerRow, held: Amounts | No
             raised = _ceilings_from_json(data["ceilings"])
             return (*before[:-1], Balance(before[-1].name, before[-1].spent, before[-1].reserved, raised))
         if entry.kind == "reserve":
-            asked = Amounts(*data["reserve"])
+            if not before:
+                raise LedgerFormatError("nothing can be reserved in a session that was never opened")
+            asked = _amounts_from_json(data["reserve"])
             return tuple([Balance(b.name, b.spent, b.reserved + asked, b.ceilings) for b in before])
         if held is None:
             return tuple(before)
         used = Amounts()
         if entry.kind == "llm":
-            used = Amounts(held.turns, entry.token_delta, data["cost_microusd"], _tools_to_run(data))
+            used = _amounts_from_json([held.turns, entry.token_delta, data["cost_microusd"], _tools_to_run(data)])
         return tuple([Balance(b.name, b.spent + used, b.reserved - held, b.ceilings) for b in before])
     except (KeyError, TypeError, IndexError) as error:
         raise LedgerFormatError(f"the amounts of a {entry.kind} row cannot be read: {error!r}") from error
@@ -316,7 +323,7 @@ def fold(before: Sequence[Balance], entry: Entry | LedgerRow, held: Amounts | No
 
 def reserved_by(row: LedgerRow) -> Amounts:
     """Return what a ``reserve`` row holds."""
-    return Amounts(*row.data["reserve"])
+    return _amounts_from_json(row.data["reserve"])
 
 
 def _tools_to_run(data: Mapping[str, Any]) -> int:
@@ -339,6 +346,8 @@ def _balance_from_json(raw: Any) -> Balance:
 
 def _amounts_from_json(raw: list[int | None]) -> Amounts:
     _check_numbers(raw, len(DIMENSIONS))
+    if raw[0] is None or raw[1] is None or raw[3] is None:
+        raise LedgerFormatError(f"only a cost can be unknown, found {raw!r}")
     return Amounts(*raw)  # pyright: ignore[reportArgumentType]  # checked the line before
 
 
@@ -348,8 +357,8 @@ def _ceilings_from_json(raw: list[int | None]) -> Ceilings:
 
 
 def _check_numbers(raw: list[int | None], length: int) -> None:
-    if len(raw) != length or not all(n is None or type(n) is int for n in raw):
-        raise LedgerFormatError(f"expected {length} whole numbers, found {raw!r}")
+    if len(raw) != length or not all(n is None or (type(n) is int and 0 <= n <= canonical.MAX_INT) for n in raw):
+        raise LedgerFormatError(f"expected {length} whole numbers from 0 on, found {raw!r}")
 
 
 def _check_fields(fields: dict[str, Any]) -> None:

@@ -7,51 +7,25 @@ computes the balances it leaves with `fold`: the ledger is the budget, there is 
 
 from __future__ import annotations
 
-import hashlib
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from donewhen import canonical
-from donewhen.balance import CEILING_NAMES, Amounts, Balance, Ceilings
+from donewhen import arguments
+from donewhen.arguments import Answers
+from donewhen.balance import Amounts, Balance
 from donewhen.entry import VISIBLE_KINDS, Entry, LedgerRow, decode, fold, reserved_by, spec_hash
-from donewhen.errors import LedgerError, LedgerTamperedError, PermitClosedError, SessionNotFoundError
+from donewhen.errors import DonewhenError, LedgerError, LedgerTamperedError, PermitClosedError, SessionNotFoundError
 from donewhen.stores.sqlite import SQLiteStore
+from donewhen.texts import SALT_BYTES, commit_to, encode_text, hash_input
 
 if TYPE_CHECKING:
     from donewhen.notes import Signer
     from donewhen.stores import Store, Transaction
 
 __all__ = ["Draft", "Ledger", "LedgerRow"]
-
-SALT_BYTES = 32
-
-
-class Answers(Protocol):
-    """The three answers of a spec and the session they are for; `SpecResult` is one."""
-
-    @property
-    def what_it_does(self) -> str:
-        """Return the first answer."""
-        ...
-
-    @property
-    def what_it_does_not(self) -> str:
-        """Return the second answer."""
-        ...
-
-    @property
-    def done_looks_like(self) -> str:
-        """Return the third answer."""
-        ...
-
-    @property
-    def session_id(self) -> str:
-        """Return the session."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +73,7 @@ class Ledger:
         read_only: bool = False,
         store: Store | None = None,
     ) -> None:
-        self.db_path = os.fspath(db_path)
+        self.db_path = os.fsdecode(db_path)
         self._random = random
         self._reserved: dict[tuple[str, int], Amounts] = {}  # of the reservations that this process made
         self._store: Store = store or SQLiteStore(
@@ -123,10 +97,10 @@ class Ledger:
 
         Args:
             session_id: any text without NUL.
-            turn_count: the number of the turn.
+            turn_count: the number of the turn, from 0 on.
             state_origin: who says so, in the caller's words.
             input_str: its SHA-256 is kept, the text is not.
-            token_delta: the tokens of this turn.
+            token_delta: the tokens of this turn, from 0 on.
             execution_time_ms: milliseconds; a fraction is dropped.
             pass_fail: whether it went well.
             breach_reason: the reason if it did not.
@@ -137,14 +111,14 @@ class Ledger:
         """
         entry = Entry(
             kind="write",
-            session_id=_text("session_id", session_id),
-            turn_count=_whole("turn_count", turn_count),
-            state_origin=_text("state_origin", state_origin),
+            session_id=arguments.text("session_id", session_id),
+            turn_count=arguments.whole("turn_count", turn_count),
+            state_origin=arguments.text("state_origin", state_origin),
             input_hash=hash_input(input_str),
-            token_delta=_whole("token_delta", token_delta),
-            execution_time_ms=_whole("execution_time_ms", execution_time_ms),
-            pass_fail=bool(pass_fail),
-            breach_reason=None if breach_reason is None else _text("breach_reason", breach_reason),
+            token_delta=arguments.whole("token_delta", token_delta),
+            execution_time_ms=arguments.milliseconds("execution_time_ms", execution_time_ms),
+            pass_fail=arguments.flag("pass_fail", pass_fail),
+            breach_reason=None if breach_reason is None else arguments.text("breach_reason", breach_reason),
         )
         return self.note(Draft(entry)).id
 
@@ -237,19 +211,24 @@ class Ledger:
             LedgerError: the session has a spec already.
         """
         entry = spec_entry(spec, terms)
-        if self.find_spec(spec.session_id) is not None:
-            raise LedgerError(f"session {spec.session_id} has a spec already, and a spec is frozen once it is stored")
-        return self.note(Draft(entry))
+        with self._store.writing() as tx:
+            # Nobody else writes while this transaction is open, so what is read here is still so when it ends.
+            if self.find_spec(entry.session_id) is not None:
+                raise LedgerError(f"session {entry.session_id} has a spec already, and a spec is frozen once stored")
+            return self._append(tx, Draft(entry), None)
 
     def attest(self, session_id: str, reviewer: str, frame_hash: str, notes: str = "") -> LedgerRow:
         """Write a person's word that they compared a frame with the promise.
 
         Raises:
-            ValueError: the reviewer is blank.
+            ValueError: the reviewer is blank, or an argument is not text.
         """
-        if not reviewer.strip():
-            raise ValueError("reviewer is blank: an attestation needs a name")
-        data = {"reviewer": _text("reviewer", reviewer), "frame_hash": frame_hash, "notes": _text("notes", notes)}
+        data = {
+            "reviewer": arguments.said("reviewer", reviewer),
+            "frame_hash": arguments.text("frame_hash", frame_hash),
+            "notes": arguments.text("notes", notes),
+        }
+        session_id = arguments.text("session_id", session_id)
         return self.note(Draft(Entry(kind="attest", session_id=session_id, state_origin="attest", data=data)))
 
     def raise_ceilings(self, session_id: str, changes: Mapping[str, int | None], *, why: str, who: str) -> LedgerRow:
@@ -259,14 +238,14 @@ class Ledger:
             changes: by name, one of `CEILING_NAMES`; None takes a ceiling away, but not that of turns or tokens.
 
         Raises:
-            ValueError: a name is not a ceiling, a value is negative, or there is no reason.
+            ValueError: a name is not a ceiling, a value is negative, or nobody says who or why.
             SessionNotFoundError: the session was never opened.
         """
-        _check_changes(changes, why)
+        checked = arguments.ceiling_changes(changes)
+        words = {"why": arguments.said("why", why), "who": arguments.said("who", who)}
 
         def decide(balance: Balance) -> Draft:
-            ceilings = replace(balance.ceilings, **changes)
-            data = {"ceilings": ceilings.as_list(), "why": _text("why", why), "who": _text("who", who)}
+            data = {"ceilings": replace(balance.ceilings, **checked).as_list(), **words}
             return Draft(Entry(kind="budget", session_id=session_id, state_origin="budget", data=data))
 
         return self.admit(session_id, decide)
@@ -277,6 +256,15 @@ class Ledger:
         """Write entries that close no reservation, in one transaction; return the last row."""
         with self._store.writing() as tx:
             rows = [self._append(tx, draft, None) for draft in drafts]
+        return rows[-1]
+
+    def note_after(self, session_id: str, decide: Callable[[list[LedgerRow]], Sequence[Draft]]) -> LedgerRow:
+        """Read a session's rows and write what `decide` makes of them, in one transaction; return the last row.
+
+        Nobody else writes in between, so of two who would open a session, the second sees that the first has.
+        """
+        with self._store.writing() as tx:
+            rows = [self._append(tx, draft, None) for draft in decide(self.rows(session_id))]
         return rows[-1]
 
     def admit(self, session_id: str, decide: Callable[[Balance], Draft], results: Sequence[Draft] = ()) -> LedgerRow:
@@ -292,9 +280,12 @@ class Ledger:
         with self._store.writing() as tx:
             for draft in results:
                 self._append(tx, draft, None)
-            row = self._append(tx, decide(self._balance(tx, session_id)), None)
-        self._remember(row)
-        return row
+            made = _made(decide, self._balance(tx, session_id))
+            rows = [] if isinstance(made, DonewhenError) else [self._append(tx, made, None)]
+        if isinstance(made, DonewhenError):
+            raise made  # what had happened before is on disk all the same
+        self._remember(rows[0])
+        return rows[0]
 
     def close_reservation(self, session_id: str, seq: int, decide: Decide) -> list[LedgerRow]:
         """End a reservation, once, in one durable transaction.
@@ -310,10 +301,22 @@ class Ledger:
         with self._store.writing() as tx:
             held = self._held(tx, session_id, seq)
             first, follow = decide(self._balance(tx, session_id), held)
+            if (first.entry.session_id, first.entry.closes) != (session_id, seq):
+                raise LedgerError(f"what is to close row {seq} of session {session_id} says that it closes another")
+            if first.entry.kind == "error" and tx.find_closing(session_id, seq, doubts=True) is not None:
+                raise PermitClosedError(session_id, seq, "abandoned")  # its turn may be another attempt's by now
             rows = [self._append(tx, first, held)]
+            refused: DonewhenError | None = None
             for make in follow:
-                rows.append(self._append(tx, make(self._balance(tx, session_id)), None))
+                # Each is made of the balance that the row before it leaves.
+                made = _made(make, self._balance(tx, session_id))
+                if isinstance(made, DonewhenError):
+                    refused = made
+                    break
+                rows.append(self._append(tx, made, None))
         self._reserved.pop((session_id, seq), None)
+        if refused is not None:
+            raise refused  # the reservation is closed all the same: what was used is known
         self._remember(rows[-1])
         return rows
 
@@ -333,10 +336,14 @@ class Ledger:
             doubted = tx.find_closing(session_id, seq, doubts=True)
             if doubted is not None:
                 raise PermitClosedError(session_id, seq, doubted.kind)
+            if (draft.entry.session_id, draft.entry.doubts) != (session_id, seq):
+                raise LedgerError(f"what is to doubt row {seq} of session {session_id} says that it doubts another")
             return self._append(tx, draft, None)
 
     def _append(self, tx: Transaction, draft: Draft, held: Amounts | None) -> LedgerRow:
         entry = draft.entry
+        if held is None and entry.closes is not None:
+            raise LedgerError(f"a {entry.kind} row can close a reservation only by close_reservation")
         head = tx.head(entry.session_id)
         salted = {label: (self._random(SALT_BYTES), encode_text(text)) for label, text in draft.texts.items()}
         if salted:
@@ -368,65 +375,19 @@ class Ledger:
 def spec_entry(spec: Answers, terms: Any) -> Entry:
     """Return the entry that stores a spec."""
     data: dict[str, Any] = {
-        "what_it_does": _text("what_it_does", spec.what_it_does),
-        "what_it_does_not": _text("what_it_does_not", spec.what_it_does_not),
-        "done_looks_like": _text("done_looks_like", spec.done_looks_like),
+        "what_it_does": arguments.text("what_it_does", spec.what_it_does),
+        "what_it_does_not": arguments.text("what_it_does_not", spec.what_it_does_not),
+        "done_looks_like": arguments.text("done_looks_like", spec.done_looks_like),
         "spec_hash": spec_hash(spec.what_it_does, spec.what_it_does_not, spec.done_looks_like, terms),
     }
     if terms is not None:
         data["terms"] = terms
-    return Entry(kind="spec", session_id=_text("session_id", spec.session_id), state_origin="spec", data=data)
+    return Entry(kind="spec", session_id=arguments.text("session_id", spec.session_id), state_origin="spec", data=data)
 
 
-def hash_input(text: str) -> str:
-    """Return the SHA-256 of a text, as lower-case hex."""
-    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers are not all typed
-        raise ValueError(f"input_str is {text!r}, not text")
-    return hashlib.sha256(encode_text(text)).hexdigest()
-
-
-def encode_text(text: str) -> bytes:
-    """Return a text as UTF-8; a lone surrogate, which JSON can carry and UTF-8 cannot, as its three bytes."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def commit_to(salt: bytes, text: bytes) -> str:
-    """Return the commitment to a kept text: without the salt, not even a guess of the text can be checked."""
-    return canonical.hash_hex("text", salt + text)
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is {value!r}, not text")
-    if "\0" in value:
-        raise ValueError(f"{name} contains NUL, which a database cannot hold")
-    return value
-
-
-def _whole(name: str, value: float) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"{name} is {value!r}, not a number")
-    if isinstance(value, float) and name != "execution_time_ms":
-        raise ValueError(f"{name} is {value!r}, not a whole number")
-    if abs(value) > canonical.MAX_INT:
-        raise ValueError(f"{name} is {value!r}, larger than the ledger can hold")
-    return int(value)
-
-
-def _check_changes(changes: Mapping[str, int | None], why: str) -> None:
-    if not why.strip():
-        raise ValueError("why is blank: a ceiling is raised for a reason")
-    if not changes:
-        raise ValueError("no ceiling was named")
-    for name, value in changes.items():
-        if name not in CEILING_NAMES:
-            raise ValueError(f"{name} is not a ceiling; the ceilings are {', '.join(CEILING_NAMES)}")
-        if value is None and name in ("turns", "tokens"):
-            raise ValueError(f"{name} always has a ceiling")
-        if value is not None and (type(value) is not int or not 0 <= value <= canonical.MAX_INT):
-            raise ValueError(f"{name} is {value!r}, not a whole number from 0 on")
-
-
-def ceilings_of(row: LedgerRow) -> Ceilings:
-    """Return the session's ceilings as a row leaves them."""
-    return Ceilings() if row.balance is None else row.balance.ceilings
+def _made(make: Callable[[Balance], Draft], balance: Balance) -> Draft | DonewhenError:
+    """Return what is made of a balance, or the refusal: it must not undo what stands before it."""
+    try:
+        return make(balance)
+    except DonewhenError as refusal:
+        return refusal

@@ -68,10 +68,20 @@ class Transaction(Protocol):
 class Store(Protocol):
     """The database behind a ledger. Safe to share between threads; reopened by itself after a fork."""
 
-    path: str
-    origin: str
-    vkey: str | None
-    """The public key that the log was begun with; None: unsigned. An auditor does not take it from here."""
+    @property
+    def path(self) -> str:
+        """Return where the record is."""
+        ...
+
+    @property
+    def origin(self) -> str:
+        """Return the log's name."""
+        ...
+
+    @property
+    def vkey(self) -> str | None:
+        """Return the public key that the log was begun with; None: unsigned. An auditor does not take it from here."""
+        ...
 
     def writing(self) -> AbstractContextManager[Transaction]:
         """Open the one way to write.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from donewhen.errors import CheckpointError, LedgerTamperedError
+from donewhen.errors import CheckpointError, LedgerError, LedgerTamperedError
 from donewhen.merkle import Frontier, peak_nodes
 from donewhen.notes import Checkpoint, Signer, Verifier, open_note, sign_note
 from donewhen.stores import Sealed
@@ -88,6 +88,25 @@ class LogState:
     def commit(self, sealed: Sealed, frontier: Frontier) -> None:
         """Take a sealed state as known, once it is on disk."""
         self.frontier, self.note = frontier, sealed.note
+
+
+def check_signer(path: str, given: str | None, vkey: str | None) -> None:
+    """Refuse to write to a log with another key than the one that it was begun with, or with none.
+
+    Args:
+        path: the store, for messages.
+        given: the public key of whoever wants to write; None: no key.
+        vkey: the public key of the log; None: it has none.
+
+    Raises:
+        LedgerError: they are not the same.
+    """
+    if given == vkey:
+        return
+    if vkey is None:
+        raise LedgerError(f"{path} was begun without a key. Open it without one, or begin a new ledger.")
+    name = vkey.split("+", 1)[0]
+    raise LedgerError(f"{path} is signed by the key {name!r}. Hand in that key to write to it.")
 
 
 def read_checkpoint(note: str, origin: str, size: int, verifier: Verifier | None) -> bytes:

@@ -18,12 +18,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from donewhen.arguments import is_storable
 from donewhen.entry import LedgerRow, decode
 from donewhen.errors import LedgerError, LedgerFormatError, LedgerTamperedError, LedgerUnavailableError
 from donewhen.notes import Signer, Verifier
 from donewhen.stores import Head, Sealed, forks
 from donewhen.stores.lock import Turnstile
-from donewhen.stores.log import LogState
+from donewhen.stores.log import LogState, check_signer
 from donewhen.stores.sqlite_connections import (
     Connections,
     connect,
@@ -34,7 +35,7 @@ from donewhen.stores.sqlite_connections import (
     translate,
     use_wal,
 )
-from donewhen.stores.sqlite_schema import MIGRATIONS, check_format, migrate
+from donewhen.stores.sqlite_schema import MIGRATIONS, check_format, migrate, read_log
 from donewhen.stores.sqlite_transaction import HEAD, SQLiteTransaction, newest_sealed, sealed_finder
 
 WAIT_SECONDS = 30.0
@@ -99,6 +100,7 @@ class SQLiteStore:
         self._write_lock = threading.RLock()
         self._read_lock = threading.RLock()
         self._is_writing = False
+        self._is_stranded = False
         self._log: LogState | None = None
         self._heads: dict[str, Head] = {}
         self._use(Connections())
@@ -198,7 +200,11 @@ class SQLiteStore:
         self._write_lock.release()
 
     def start_as_child(self) -> None:
-        """Leave everything to the parent: its threads, and so the holders of its locks, are not here."""
+        """Leave everything to the parent: its threads, and so the holders of its locks, are not here.
+
+        SQLite believes for as long as this process lives that one of its connections is writing.
+        """
+        self._is_stranded = True
         self._write_lock, self._read_lock = threading.RLock(), threading.RLock()
         self._is_writing = False
 
@@ -215,8 +221,12 @@ class SQLiteStore:
         """
         connections, log = self._connections, self._log
         if connections.pid != os.getpid():
-            # A fork that nobody told us of. The parent's connections must not be touched here, not even closed.
+            # The parent's connections, if it had any left, must not be touched here, not even closed.
             self._turnstile.close()
+            if self._is_stranded:
+                raise LedgerUnavailableError(
+                    self.path, "this process was forked in the middle of a transaction. Fork it outside of one"
+                )
             self._finalizer.detach()
             self._use(connections.left_to_parent())
         elif connections.writer is not None and log is not None and connections.identity == identify(self.path):
@@ -227,6 +237,12 @@ class SQLiteStore:
             )
         with self._read_lock:
             self._connections.close()
+            if log is not None and self._connections.left_a_wal(self.path):
+                raise LedgerTamperedError(
+                    f"{self.path} was replaced while it was open, with {log.size} rows. Put the file back, or remove "
+                    "the one that took its place together with its -wal and -shm files.",
+                    row_id=log.size or None,
+                )
             writer = self._connect()
             try:
                 log = self._load_log(writer)
@@ -234,6 +250,7 @@ class SQLiteStore:
                 writer.close()
                 raise
             self._connections.writer, self._connections.identity = writer, identify(self.path)
+            self._connections.wal = identify(self.path + "-wal")
             self._log = log
         self._heads.clear()
         return writer, log
@@ -268,9 +285,9 @@ class SQLiteStore:
             self._turnstile.leave()
 
     def _load_log(self, connection: sqlite3.Connection) -> LogState:
-        origin, vkey = connection.execute("SELECT origin, vkey FROM log").fetchone()
+        origin, vkey = read_log(connection, self.path)
         if not self._read_only:
-            self._check_signer(vkey)
+            check_signer(self.path, None if self._signer is None else self._signer.vkey, vkey)
         known = self._log
         if known is None:
             self.origin, self.vkey = origin, vkey
@@ -284,18 +301,11 @@ class SQLiteStore:
             )
         return known
 
-    def _check_signer(self, vkey: str | None) -> None:
-        given = None if self._signer is None else self._signer.vkey
-        if given == vkey:
-            return
-        if vkey is None:
-            raise LedgerError(f"{self.path} was begun without a key. Open it without one, or begin a new ledger.")
-        name = vkey.split("+", 1)[0]
-        raise LedgerError(f"{self.path} is signed by the key {name!r}. Hand in that key to write to it.")
-
     # -- reading ------------------------------------------------------------------------------------------------
 
     def _read(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        if not all(is_storable(text) for text in parameters if isinstance(text, str)):
+            return []  # no row has it, since no row can
         with self._translated():
             with self._read_lock:
                 if (reader := self._find_reader()) is not None:

@@ -28,6 +28,8 @@ class Connections:
     writer: sqlite3.Connection | None = None
     reader: sqlite3.Connection | None = None
     identity: Identity | None = None
+    wal: Identity | None = None
+    """The write-ahead log of that file."""
     pid: int = field(default_factory=os.getpid)
     parents: tuple[Connections, ...] = ()
     """Those of the process that this one was forked from. Not even to be closed here, so they are kept for ever."""
@@ -35,6 +37,13 @@ class Connections:
     def left_to_parent(self) -> Connections:
         """Return none, for a child process, keeping the parent's alive and untouched."""
         return Connections(parents=(*self.parents, self))
+
+    def left_a_wal(self, path: str) -> bool:
+        """Tell whether a path names another file now, beside which the write-ahead log of this one still lies.
+
+        SQLite would read the one with the other's log, and make a mixture of both.
+        """
+        return self.wal is not None and identify(path) != self.identity and identify(path + "-wal") == self.wal
 
     def close(self) -> None:
         """Close them, unless they are a parent's; the last one to close a file empties its write-ahead log into it."""
@@ -55,7 +64,7 @@ def connect(path: str, wait_seconds: float, *, make: bool) -> sqlite3.Connection
         make: make the file when it is missing.
     """
     uri = f"{Path(path).as_uri()}?mode={'rwc' if make else 'rw'}"
-    return sqlite3.connect(uri, wait_seconds, uri=True, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(uri, timeout=wait_seconds, uri=True, isolation_level=None, check_same_thread=False)
 
 
 def connect_reader(path: str, wait_seconds: float) -> sqlite3.Connection:
@@ -84,7 +93,7 @@ def connect_read_only(path: str, wait_seconds: float) -> sqlite3.Connection:
 
 def _opened(path: str, wait_seconds: float, options: str) -> sqlite3.Connection:
     uri = f"{Path(path).as_uri()}?{options}"
-    connection = sqlite3.connect(uri, wait_seconds, uri=True, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(uri, timeout=wait_seconds, uri=True, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except BaseException:

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable
 
 from donewhen.entry import VISIBLE_KINDS
-from donewhen.errors import LedgerFormatError
+from donewhen.errors import LedgerFormatError, LedgerTamperedError
 
 APPLICATION_ID = 0x444F4E45
 """Marks a database as ours in its header: "DONE"."""
@@ -180,6 +180,18 @@ def migrate(connection: sqlite3.Connection, path: str, origin: str, vkey: str | 
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def read_log(connection: sqlite3.Connection, path: str) -> tuple[str, str | None]:
+    """Return the name of the log and the public key that it was begun with.
+
+    Raises:
+        LedgerTamperedError: they are gone.
+    """
+    found = connection.execute("SELECT origin, vkey FROM log").fetchall()
+    if len(found) != 1:
+        raise LedgerTamperedError(f"{path} does not say which log it holds")
+    return found[0]
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:

@@ -1,13 +1,14 @@
-"""What tests of an agent need: a provider on loopback, a client with a script, and a clock that is moved.
+"""What tests of an agent need: a provider on loopback, a client with a script, a store that fails, and a clock that is moved.
 
 `FakeProvider` speaks the wires of Anthropic Messages, OpenAI Chat Completions and OpenAI Responses, so that the
-official SDKs can be driven end to end. `ScriptedClient` needs no network at all.
+official SDKs can be driven end to end. `ScriptedClient` needs no network at all. `FaultyStore` fails on order.
 """
 
 from __future__ import annotations
 
 from donewhen.testing.clock import FakeClock
 from donewhen.testing.fake_provider import FakeProvider
+from donewhen.testing.faulty import FaultyStore
 from donewhen.testing.script import Answer, Cut, Fault, Hang, ProviderRequest
 from donewhen.testing.scripted import AsyncScriptedClient, ScriptedClient, ScriptEndedError, make_reply
 from donewhen.testing.tokens import four_bytes_per_token, one_token_per_byte
@@ -19,6 +20,7 @@ __all__ = [
     "FakeClock",
     "FakeProvider",
     "Fault",
+    "FaultyStore",
     "Hang",
     "ProviderRequest",
     "ScriptEndedError",

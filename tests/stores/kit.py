@@ -1,0 +1,107 @@
+"""Stores for tests: how each is opened, what is written to them, and processes that write beside this one."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from donewhen.balance import Amounts, Balance, Ceilings
+from donewhen.entry import Entry, LedgerRow
+from donewhen.ledger import Ledger, utc_now
+from donewhen.notes import LocalSigner
+from donewhen.stores import Store
+from donewhen.stores.sqlite import SQLiteStore
+
+SIGNER = LocalSigner("test", bytes(32))
+STRANGER = LocalSigner("stranger", bytes(31) + b"\1")
+
+TRIGGERS = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+
+
+def open_sqlite(path: Path, **options: Any) -> SQLiteStore:
+    defaults: dict[str, Any] = {"signer": None, "now": utc_now, "random": os.urandom}
+    return SQLiteStore(str(path), **{**defaults, **options})
+
+
+STORES: dict[str, Callable[..., Store]] = {"sqlite": open_sqlite}
+"""By name: opens the store of a test, in its folder. The same folder is the same store, opened again."""
+
+
+def an_entry(session_id: str = "s", kind: str = "write", **fields: Any) -> Entry:
+    return Entry(kind=kind, session_id=session_id, state_origin=fields.pop("state_origin", kind), **fields)
+
+
+def a_balance(name: str = "s", tokens: int = 0) -> Balance:
+    return Balance(name, Amounts(1, tokens, 0, 0), Amounts(), Ceilings(5, 100))
+
+
+def add(store: Store, *entries: Entry) -> list[LedgerRow]:
+    """Append entries in one transaction."""
+    with store.writing() as tx:
+        return [tx.append(entry, ()) for entry in entries]
+
+
+def say(ledger: Ledger, what: str = "note", session_id: str = "s") -> int:
+    """Write one of the tutorial's rows."""
+    return ledger.write(session_id, 1, what, "input", 1, 1, True)
+
+
+def said(path: Path) -> list[str]:
+    """Return what was said, in order, as somebody sees it who opens the file anew."""
+    with Ledger(path, read_only=True) as ledger:
+        return [row.state_origin for row in ledger.get_all()]
+
+
+def tamper(path: Path, *statements: str) -> None:
+    """Change the file as its owner can: without the triggers."""
+    with closing(sqlite3.connect(path)) as raw, raw:
+        for (name,) in raw.execute(TRIGGERS).fetchall():
+            raw.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            raw.execute(statement)
+
+
+def start(script: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a Python process in which every warning is an error."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", script, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def finish(process: subprocess.Popen[str], said: str = "") -> str:
+    """Wait for a process that must end well, and return what it printed."""
+    out, err = process.communicate(said, timeout=120)
+    assert (process.returncode, err) == (0, "")
+    return out
+
+
+def run(script: str, *arguments: object) -> str:
+    return finish(start(script, *arguments))
+
+
+def run_together(count: int, script: str, *arguments: object) -> list[str]:
+    """Run processes that are all let go at the same moment, and return what each printed.
+
+    Each is given its number as the last argument; it prints one line when it is ready, and waits for one.
+    """
+    processes = [start(script, *arguments, number) for number in range(count)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return [finish(process) for process in processes]
