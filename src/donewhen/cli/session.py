@@ -1,0 +1,208 @@
+"""`sessions`, `show` and `raise`: what was run, and how much more it may use."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING
+
+import click
+
+from donewhen.cli import rows as row_text
+from donewhen.cli.exits import CommandError
+from donewhen.cli.output import clean_lines, put, put_json, put_table, say
+from donewhen.cli.overview import Overview, gauges, look_at
+from donewhen.cli.store import (
+    command_line,
+    find_session,
+    open_to_read,
+    open_to_write,
+    short_id,
+    store_option,
+    store_path,
+)
+from donewhen.entry import VISIBLE_KINDS
+from donewhen.render import usd, visible
+
+if TYPE_CHECKING:
+    from donewhen.balance import Ceilings
+
+_MILLION = 10**6
+_MS_PER_MINUTE = 60_000
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout.")
+@store_option
+def sessions(*, as_json: bool) -> None:
+    """List the sessions, oldest first, and where each stands."""
+    with open_to_read(store_path()) as ledger:
+        found = [look_at(session_id, ledger.rows(session_id)) for session_id, _, _ in ledger.sessions()]
+    if as_json:
+        put_json([overview.as_json() for overview in found])
+        return
+    if not found:
+        say("There is no session yet.")
+        return
+    known = [overview.session_id for overview in found]
+    headers = ("session", "state", "began", "turns", "tokens", "what it does")
+    put_table(headers, [_session_cells(overview, known) for overview in found], right=(3, 4))
+
+
+def _session_cells(overview: Overview, known: list[str]) -> tuple[str, ...]:
+    balance = overview.balance
+    return (
+        short_id(overview.session_id, known),
+        overview.state,
+        row_text.local(overview.rows[0].created_at).strftime("%Y-%m-%d %H:%M"),
+        "" if balance is None else f"{balance.used.turns:,}",
+        "" if balance is None else f"{balance.used.tokens:,}",
+        overview.promise.get("what_it_does", ""),
+    )
+
+
+@click.command()
+@click.argument("session")
+@click.option("--all", "everything", is_flag=True, help="The bookkeeping rows too.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object on stdout, with every row.")
+@store_option
+def show(session: str, *, everything: bool, as_json: bool) -> None:
+    """Show a session: its promise, its spend against its ceilings, and its rows.
+
+    SESSION is its id, or a beginning of it that no other session has.
+    """
+    with open_to_read(store_path()) as ledger:
+        session_id = find_session(ledger, session)
+        overview = look_at(session_id, ledger.rows(session_id))
+        signed_by = ledger.signed_by
+    if as_json:
+        put_json({**overview.as_json(), "signed_by": signed_by, "rows": [*map(row_text.row_json, overview.rows)]})
+        return
+    _put_head(overview, signed_by)
+    shown = [row for row in overview.rows if everything or row.kind in VISIBLE_KINDS]
+    if shown:
+        put("")
+        put_table(row_text.HEADERS, [row_text.row_cells(row) for row in shown], right=row_text.RIGHT)
+
+
+def _put_head(overview: Overview, signed_by: str | None) -> None:
+    lines = [("session", overview.session_id), ("state", _state_and_reason(overview))]
+    names = {"what_it_does": "does", "what_it_does_not": "does not", "done_looks_like": "done when"}
+    lines += [(names[name], answer) for name, answer in overview.promise.items()]
+    if overview.balance is not None:
+        lines += [(gauge.name, gauge.told) for gauge in gauges(overview.balance, None)]
+    if overview.progress is not None and overview.progress.in_doubt:
+        count = len(overview.progress.in_doubt)
+        lines.append(("in doubt", f"{count} call{'s' if count > 1 else ''} whose outcome is not known, charged whole"))
+    lines.append(("signed by", (signed_by or "nobody: the ledger is unsigned").partition("+")[0]))
+    for name, told in lines:
+        first, *others = clean_lines(told).splitlines() or [""]
+        put(f"{name:<11}{first}")
+        for other in others:
+            put(f"{'':<11}{other}")
+
+
+def _state_and_reason(overview: Overview) -> str:
+    close = None if overview.progress is None else overview.progress.close
+    return overview.state if close is None else f"{overview.state}: {close.data['reason']}"
+
+
+@click.command("raise")
+@click.argument("session")
+@click.option("--turns", metavar="N", type=click.IntRange(min=0))
+@click.option("--tokens", metavar="N", type=click.IntRange(min=0))
+@click.option("--usd", "dollars", metavar="X", help="US dollars.")
+@click.option("--minutes", metavar="N")
+@click.option("--tool-calls", metavar="N", type=click.IntRange(min=0))
+@click.option("--why", metavar="TEXT", required=True, help="The reason; it is written into the ledger.")
+@click.option("--who", metavar="NAME", help="Who raises it. Left out: the user of this system.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object on stdout.")
+@store_option
+def raise_(session: str, *, why: str, who: str | None, as_json: bool, **wanted: int | str | None) -> None:
+    """Raise the ceilings of a session, by a row that says who did it and why.
+
+    Each number is the new ceiling, not what is added to it.
+    """
+    from donewhen.progress import read_progress
+
+    if not why.strip():
+        raise CommandError("--why is blank: a ceiling is raised for a reason")
+    changes = _changes(wanted)
+    with open_to_write(store_path()) as ledger:
+        session_id = find_session(ledger, session)
+        progress = read_progress(ledger.rows(session_id))
+        if progress is None:
+            raise CommandError(f"session {visible(session_id)} was never opened, so it has no ceilings to raise")
+        before = progress.balance.ceilings
+        _refuse_unless_higher(changes, before)
+        row = ledger.raise_ceilings(session_id, changes, why=why, who=who or _user())
+    if as_json:
+        put_json(row_text.row_json(row))
+        return
+    for name, ceiling in changes.items():
+        put(f"{_NAMES[name]}: {_told(name, getattr(before, name))} -> {_told(name, ceiling)}")
+    if progress.outcome is not None:
+        say(f"Go on with: {command_line('resume', session_id)}")
+
+
+_NAMES = {
+    "turns": "turns",
+    "tokens": "tokens",
+    "cost_microusd": "usd",
+    "milliseconds": "minutes",
+    "tool_calls": "tool calls",
+}
+
+
+def _changes(wanted: dict[str, int | str | None]) -> dict[str, int]:
+    changes: dict[str, int] = {}
+    for name in ("turns", "tokens", "tool_calls"):
+        value = wanted[name]
+        if isinstance(value, int):
+            changes[name] = value
+    if wanted["dollars"] is not None:
+        changes["cost_microusd"] = _scaled("--usd", str(wanted["dollars"]), _MILLION)
+    if wanted["minutes"] is not None:
+        changes["milliseconds"] = _scaled("--minutes", str(wanted["minutes"]), _MS_PER_MINUTE)
+    if not changes:
+        raise CommandError("say which ceiling to raise: --turns, --tokens, --usd, --minutes or --tool-calls")
+    return changes
+
+
+def _scaled(option: str, typed: str, scale: int) -> int:
+    """Return a number as typed, in whole smaller units, never by way of binary floats."""
+    try:
+        number = Decimal(typed)
+    except InvalidOperation as error:
+        raise CommandError(f"{option} {typed!r} is not a number") from error
+    if not number.is_finite() or not 0 <= number <= 2**53 // scale:
+        raise CommandError(f"{option} {typed!r} is not a number from 0 to {2**53 // scale}")
+    return round(number * scale)
+
+
+def _refuse_unless_higher(changes: dict[str, int], before: Ceilings) -> None:
+    for name, ceiling in changes.items():
+        now: int | None = getattr(before, name)
+        if now is None:
+            raise CommandError(f"there is no ceiling on {_NAMES[name]}, so it cannot be raised")
+        if ceiling <= now:
+            told = (
+                f"the ceiling on {_NAMES[name]} is {_told(name, now)} already; give the new ceiling, which must be more"
+            )
+            raise CommandError(told)
+
+
+def _told(name: str, ceiling: int | None) -> str:
+    if ceiling is None:
+        return "none"
+    if name == "cost_microusd":
+        return usd(ceiling)
+    return f"{ceiling / _MS_PER_MINUTE:,.6g}" if name == "milliseconds" else f"{ceiling:,}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container's user may have no name
+        return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
