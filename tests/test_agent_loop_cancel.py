@@ -51,11 +51,21 @@ class Gate:
                 assert self.open.wait(10)
 
 
+async def cancelled_at(event: asyncio.Event, running: Any) -> None:
+    """Cancel a run when it has come to its event."""
+    task, reached = asyncio.ensure_future(running), asyncio.ensure_future(event.wait())
+    await asyncio.wait({task, reached}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+    assert reached.cancel() is False
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def cancelled_while_writing(desk: Desk, number: int, *script: Any, cancels: int = 1, **options: Any) -> None:
     """Cancel a run while its nth transaction is held up, and assert that it ends only when that is written."""
     gate = Gate(desk.ledger, number)
     task = asyncio.ensure_future(desk.make(*script, **options).run("task"))
-    await asyncio.to_thread(gate.arrived.wait, 10)
+    assert await asyncio.to_thread(gate.arrived.wait, 10)
     for _ in range(cancels):
         task.cancel()
         for _ in range(5):
@@ -117,11 +127,7 @@ def test_a_cancel_in_the_call_abandons_it(tasks) -> None:
             calling.set()
             await asyncio.Event().wait()
 
-        task = asyncio.ensure_future(tasks.make(lambda _call: hang()).run("task"))
-        await calling.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancelled_at(calling, tasks.make(lambda _call: hang()).run("task"))
 
     asyncio.run(main())
     assert tasks.kinds() == ["spec", "open", "reserve", "abandoned"]
@@ -137,11 +143,7 @@ def test_a_cancel_while_it_waits_for_the_provider_leaves_nothing_reserved(tasks)
             waiting.set()
             await asyncio.Event().wait()
 
-        task = asyncio.ensure_future(tasks.make(ConnectionRefusedError(), sleep=forever).run("task"))
-        await waiting.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancelled_at(waiting, tasks.make(ConnectionRefusedError(), sleep=forever).run("task"))
 
     asyncio.run(main())
     assert tasks.kinds() == ["spec", "open", "reserve", "error"]
@@ -155,11 +157,7 @@ def test_a_cancel_while_tools_run_leaves_them_named_and_without_a_result(tasks) 
             acting.set()
             await asyncio.Event().wait()
 
-        task = asyncio.ensure_future(tasks.make(calls_of(("a", "look", {})), tools=[look]).run("task"))
-        await acting.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancelled_at(acting, tasks.make(calls_of(("a", "look", {})), tools=[look]).run("task"))
 
     asyncio.run(main())
     assert tasks.kinds() == ["spec", "open", "reserve", "llm"]

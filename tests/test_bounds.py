@@ -219,3 +219,9 @@ def test_what_fits_is_under_each_ceiling_or_less_than_is_worth_a_call(used, aske
 
 def test_without_ceilings_a_request_gets_what_it_asks_for() -> None:
     assert output_that_fits(Balance("s"), of(max_tokens=7), 0, None, "strict") == 7
+
+
+@pytest.mark.parametrize("max_tokens", [0, -1, True, 1.5, "9"])
+def test_a_limit_of_a_request_that_is_no_whole_number_is_refused(max_tokens) -> None:
+    with pytest.raises(ValueError, match="max_tokens is"):
+        of(QUESTION, max_tokens=max_tokens)

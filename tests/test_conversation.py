@@ -151,3 +151,11 @@ def test_a_turn_that_was_paused_goes_on_without_a_word() -> None:
         again, _ = kept.read_back()
         again.take_turn()
         assert len(again.messages) == messages
+
+
+def test_a_reply_that_was_cut_off_goes_on_in_the_next() -> None:
+    conversation = Conversation(Transcript(model="m"), kept=False)
+    conversation.listen(read_reply(make_reply("the first half, ", stop_reason="max_tokens")))
+    whole = conversation.listen(read_reply(make_reply("the second")))
+    assert whole == conversation.text == "the first half, the second"
+    assert conversation.listen(read_reply(make_reply("another"))) == conversation.text == "another"

@@ -14,7 +14,7 @@ from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.client import read_reply
 from donewhen.drafts import end_draft
 from donewhen.entry import LedgerRow, spec_hash
-from donewhen.errors import CheckError, SessionBusyError, SessionEndedError
+from donewhen.errors import CheckError, SessionBusyError, SessionEndedError, SpecError
 from donewhen.ledger import Ledger
 from donewhen.opening import open_session
 from donewhen.progress import read_progress
@@ -149,3 +149,17 @@ def test_a_session_that_has_ended_admits_nothing(ledger) -> None:
     session.note(end_draft(SPEC.session_id, "done", "finished", None))
     with pytest.raises(SessionEndedError, match="done"):
         session.admit(ask())
+
+
+def test_nothing_is_opened_under_a_blank_answer(ledger) -> None:
+    blank = replace(SPEC, done_looks_like=" \n")
+    with pytest.raises(SpecError) as caught:
+        open_session(blank, CircuitBreaker(output_fn=lambda _: None), ledger)
+    assert (caught.value.field, ledger.rows(SPEC.session_id)) == ("done_looks_like", [])
+
+
+def test_a_stored_spec_without_terms_is_opened_as_it_is(ledger) -> None:
+    ledger.write_spec(SPEC)
+    a_session(ledger)
+    assert [row.kind for row in ledger.rows(SPEC.session_id)] == ["spec", "open"]
+    assert "terms" not in opens(ledger)[0].data

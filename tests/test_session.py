@@ -335,3 +335,11 @@ def test_a_permit_that_was_released_is_a_turn_again_whatever_was_tried_on_it(led
     with pytest.raises(PermitClosedError):
         session.abandon(first, LOST)
     assert session.admit(ask(), retry_of=first).reserved.turns == 1
+
+
+def test_an_option_that_changes_the_price_makes_it_unknown_under_a_cost_ceiling(ledger) -> None:
+    price = Price(model="m", tiers=((0, Rates(input=1, output=1, cache_read=1, cache_write=1)),), source="t", as_of="d")
+    session = a_session(ledger, find_price=lambda _model: price, limits={"cost_limit_microusd": 1_000})
+    with pytest.raises(PriceUnknownError, match="'service_tier'"):
+        session.admit(ask(service_tier="priority"))
+    assert session.admit(ask()).reserved.cost_microusd is not None

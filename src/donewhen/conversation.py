@@ -19,6 +19,9 @@ LABEL = "messages"
 HEADER = "header"
 """The label of the digest of what stands before the messages."""
 
+CUT_SHORT = frozenset({"max_tokens", "pause_turn"})
+"""Stop reasons after which the next reply continues the text of this one."""
+
 
 class Conversation:
     """What is said to the model and heard from it.
@@ -33,6 +36,8 @@ class Conversation:
         self.kept = kept
         self.kept_results: dict[str, ToolResult] = {}
         """Results of tools that ran after the newest reply, before the session paused, by call id."""
+        self._parts: list[str] = []
+        self._goes_on = False
         self._kept_count = 0
         self._kept_header = ""
         self._paused = False
@@ -49,6 +54,20 @@ class Conversation:
     def say(self, text: str, notice: str | None = None) -> None:
         """Add a message to the model."""
         self.transcript.append({"role": "user", "content": text if notice is None else f"{text}\n\n{notice}"})
+
+    @property
+    def text(self) -> str | None:
+        """Return the newest text of the model, with what it continues; None if it has said nothing yet."""
+        return "".join(self._parts) or None
+
+    def listen(self, reply: Reply) -> str:
+        """Return what a reply says, with what it continues: a reply that was cut off goes on in the next."""
+        says = self._goes_on or bool(reply.text)
+        if says and not self._goes_on:
+            self._parts = []  # a reply without a word leaves the newest text as it is
+        self._parts.append(reply.text)
+        self._goes_on = reply.stop_reason in CUT_SHORT and not reply.tool_calls
+        return "".join(self._parts) if says and not self._goes_on else ""
 
     def hear(self, reply: Reply) -> dict[str, str]:
         """Add a reply, and return what is to be kept of it beside its row."""

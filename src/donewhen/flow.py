@@ -27,9 +27,6 @@ from donewhen.tools import ToolResult
 FINISHED = frozenset({"end_turn", "stop_sequence"})
 """Stop reasons with which a model says that it has finished."""
 
-CUT_SHORT = frozenset({"max_tokens", "pause_turn"})
-"""Stop reasons after which the next reply continues the text of this one."""
-
 STOPPED_EARLY = frozenset({"max_tokens", "pause_turn", "tool_use"})
 """Stop reasons after which the model goes on; ``tool_use`` only where it names no tool."""
 
@@ -65,10 +62,6 @@ class Run:
     """The attempt under way; None between attempts."""
     sent: bool = False
     """Whether the attempt under way has been handed to the client."""
-    text: str | None = None
-    """The newest text of the model, with what it continues."""
-    cut: str = ""
-    """The text of replies that were cut off, and are being continued."""
     unmet: bool = False
     """Whether the newest thing that happened is that checks were not met."""
 
@@ -96,14 +89,12 @@ class Run:
         if isinstance(answer, LoopResult):
             return answer
         reply, ms = answer
-        whole = self.cut + reply.text
-        self.text, self.unmet = whole or self.text, False
-        # A reply that was cut off goes on in the next: the output is both.
-        self.cut = whole if reply.stop_reason in CUT_SHORT and not reply.tool_calls else ""
+        output = self.conversation.listen(reply)
+        self.unmet = False
         if reply.tool_calls and (reply.stop_reason == "tool_use" or reply.stop_reason in FINISHED):
             return (yield from self._tools(reply, ms))
         if reply.stop_reason in FINISHED:
-            return (yield from self._finished(reply, ms, whole))
+            return (yield from self._finished(reply, ms, output))
         if reply.stop_reason in WENT_WRONG:
             return (yield from self._fail(reply, ms, WENT_WRONG[reply.stop_reason]))
         if reply.stop_reason not in STOPPED_EARLY:
@@ -191,7 +182,7 @@ class Run:
             # A crash here leaves the attempt released, or charged in full: the next one has its own reservation.
             seconds = self._pause_before(failed.attempt + 1, answer)
             if isinstance(seconds, str):
-                return self._result("interrupted", seconds, self.text, turn=failed.turn)
+                return self._result("interrupted", seconds, self.conversation.text, turn=failed.turn)
             yield Wait(seconds)
             refused = yield from self._admit(retry_of=failed)
             if refused is not None:
@@ -274,20 +265,22 @@ class Run:
     def _breached(self, breach: CircuitBreakerError) -> Flow:
         outcome = "unmet" if self.unmet else "breached"
         reason = str(breach)
-        draft = end_draft(self.session.session_id, outcome, reason, self.text)
+        draft = end_draft(self.session.session_id, outcome, reason, self.conversation.text)
         yield Write(lambda: self.session.note(draft))
-        return self._result(outcome, reason, self.text, turn=breach.turn_count, breach_reason=breach.reason)
+        return self._result(
+            outcome, reason, self.conversation.text, turn=breach.turn_count, breach_reason=breach.reason
+        )
 
     def _fail(self, reply: Reply, ms: int, reason: str) -> Flow:
         said = self.conversation.hear(reply)
-        end = end_draft(self.session.session_id, "failed", reason, self.text)
+        end = end_draft(self.session.session_id, "failed", reason, self.conversation.text)
         yield from self._settle(reply, ms, said, end=end, runs_tools=False)
-        return self._result("failed", reason, self.text)
+        return self._result("failed", reason, self.conversation.text)
 
     def _end(
         self, outcome: str, reason: str, output: str | None = None, before: Sequence[Draft] = (), *, detail: str = ""
     ) -> Flow:
-        text = self.text if output is None else output
+        text = self.conversation.text if output is None else output
         draft = end_draft(self.session.session_id, outcome, reason, text)
         yield Write(lambda: self.session.note(*before, draft))
         return self._result(outcome, f"{reason}: {detail}" if detail else reason, text)
@@ -350,7 +343,7 @@ class Run:
 
     def _waiting(self, held: Sequence[ToolCall]) -> LoopResult:
         names = ", ".join(call.name for call in held)
-        return self._result("held", f"{names} waits for a person", self.text, waits_for=tuple(held))
+        return self._result("held", f"{names} waits for a person", self.conversation.text, waits_for=tuple(held))
 
     def _notice_after(self, reply: Reply) -> str | None:
         """Return what the model is told before its last allowed turn, None before any other."""
