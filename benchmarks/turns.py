@@ -8,6 +8,7 @@ tools costs two, since the reply must be on disk before a tool runs. Both are si
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -101,7 +102,7 @@ def bare_loop(turns: int) -> float:
 def growth(run: Callable[[], InstantClient]) -> tuple[float, float]:
     """Return microseconds a turn around turn 10, and around turn 1,000."""
     times = run().times
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     early, late = sorted(gaps[4:104]), sorted(gaps[-100:])
     return early[50] * 1e6, late[50] * 1e6
 
