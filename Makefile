@@ -18,7 +18,7 @@ format:
 	@$(PYTHON) -m ruff format --check .
 
 types:
-	@$(PYTHON) -m basedpyright
+	@$(PYTHON) -m basedpyright --pythonpath "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 
 layers:
 	@$(PYTHON) -c "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True, no_logo=True))"
