@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sessions import ASYNCHRONOUS, BLOCKING, DRIVERS, Desk, calls_of
+from sessions import ASYNCHRONOUS, BLOCKING, DRIVERS, SPEC, Desk, calls_of
 
+from donewhen.agent_loop import AgentLoop
+from donewhen.circuit_breaker import CircuitBreaker
+from donewhen.client import ToolCall
 from donewhen.ledger import Ledger
 from donewhen.steps import CallClient, Step, Write
-from donewhen.testing import make_reply
+from donewhen.testing import ScriptedClient, make_reply
 
 
 @pytest.fixture(params=DRIVERS)
@@ -254,3 +257,22 @@ def test_ctrl_c_in_a_transaction_writes_nothing_of_it(blocking) -> None:
         blocking.run(make_reply("x"))
     assert blocking.kinds() == ["spec", "open", "reserve", "abandoned"]
     assert tokens(blocking)[1] > 1024
+
+
+def test_ctrl_c_in_a_tool_keeps_the_rows_of_those_that_had_ended(tmp_path) -> None:
+    def first() -> str:
+        """Answer."""
+        return "ended"
+
+    def second() -> str:
+        """Be interrupted."""
+        raise KeyboardInterrupt
+
+    calls = [ToolCall("a", "first", {}), ToolCall("b", "second", {})]
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        loop = AgentLoop(
+            SPEC, CircuitBreaker(), ledger, ScriptedClient(make_reply("", tool_calls=calls)), tools=[first, second]
+        )
+        with pytest.raises(KeyboardInterrupt):
+            loop.run("go")
+        assert [row.data["call"] for row in ledger.rows(SPEC.session_id) if row.kind == "tool"] == ["a"]

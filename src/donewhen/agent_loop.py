@@ -226,7 +226,9 @@ class AgentLoop(_Loop):
         if isinstance(step, CallClient):
             return self._call(step)
         if isinstance(step, RunTools):
-            return [self._timed(partial(self._run_tool, call)) for call in step.calls]
+            for place, call in enumerate(step.calls):
+                step.finished[place] = self._timed(partial(self._run_tool, call))
+            return None
         if isinstance(step, RunChecks):
             return [(check, *self._timed(partial(check.run, step.context))) for check in self._settings.checks]
         return (self._sleep or time.sleep)(step.seconds)
@@ -271,7 +273,7 @@ class AsyncAgentLoop(_Loop):
         if isinstance(step, CallClient):
             return await self._call(step)
         if isinstance(step, RunTools):
-            return await asyncio.gather(*[self._timed(self._run_tool(call)) for call in step.calls])
+            return await asyncio.gather(*[self._finish(step, place) for place in range(len(step.calls))])
         if isinstance(step, RunChecks):
             judged = [await self._timed(check.arun(step.context)) for check in self._settings.checks]
             return [(check, *one) for check, one in zip(self._settings.checks, judged, strict=True)]
@@ -284,6 +286,9 @@ class AsyncAgentLoop(_Loop):
         except Exception as error:  # noqa: BLE001 - classified: what no provider says goes up as it is
             answer = provider_failure(error)
         return answer, self._ms_since(start)
+
+    async def _finish(self, step: RunTools, place: int) -> None:
+        step.finished[place] = await self._timed(self._run_tool(step.calls[place]))
 
     async def _run_tool(self, call: ToolCall) -> ToolResult:
         tool = self._tools.get(call.name)

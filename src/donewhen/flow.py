@@ -10,7 +10,7 @@ One turn, in order: bound and admit, call, settle, tools or checks. The order of
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,20 +121,39 @@ class Run:
             return (yield from self._breached(settled.breach))
         if reply.usage is None:
             return (yield from self._end("failed", _unmetered(reply)))
-        ran: list[tuple[ToolResult, int]] = (yield RunTools(settled.tools)) if settled.tools else []
         keep = bool(settled.held) and self.conversation.kept
-        turn = settled.row.turn_count
-        drafts = [
-            tool_draft(self.session.session_id, turn, call, result.content, result.problem, ms, keep=keep)
-            for call, (result, ms) in zip(settled.tools, ran, strict=True)
-        ]
+        ran, drafts = yield from self._run_tools(settled.tools, lambda _call: settled.row.turn_count, keep=keep)
         if settled.held:
             if drafts:
                 yield Write(lambda: self.session.note(*drafts))
             return self._waiting(settled.held)
-        answers = [(call, result) for call, (result, _) in zip(settled.tools, ran, strict=True)]
-        self.conversation.answer(answers, self._notice_after(reply))
+        self.conversation.answer([(call, result) for call, result, _ in ran], self._notice_after(reply))
         return (yield from self._admit(drafts))
+
+    def _run_tools(
+        self, calls: Sequence[ToolCall], turn_of: Callable[[ToolCall], int], *, keep: bool
+    ) -> Generator[Step, Any, tuple[list[tuple[ToolCall, ToolResult, int]], list[Draft]]]:
+        """Run tool calls, and return what came of them and its rows; of an interruption, write those that had ended."""
+        step = RunTools(calls)
+
+        def drafts(*, keep: bool) -> list[Draft]:
+            session_id = self.session.session_id
+            return [
+                tool_draft(session_id, turn_of(call), call, result.content, result.problem, ms, keep=keep)
+                for call, result, ms in step.results
+            ]
+
+        if not calls:
+            return [], []
+        try:
+            yield step
+        except BaseException:
+            ended = drafts(keep=self.conversation.kept)
+            if ended:
+                with contextlib.suppress(LedgerUnavailableError):  # then nothing says that they ran: they are in doubt
+                    self.session.note(*ended)
+            raise
+        return step.results, drafts(keep=keep)
 
     def _finished(self, reply: Reply, ms: int, output: str) -> Part:
         said = self.conversation.hear(reply)
@@ -318,20 +337,8 @@ class Run:
         unattested = tuple(call for call in held if not waiting[call.id].attested)
         if unattested:
             return self._waiting(unattested)
-        ran: list[tuple[ToolResult, int]] = (yield RunTools(held)) if held else []
-        now = {call.id: result for call, (result, _) in zip(held, ran, strict=True)}
-        drafts = [
-            tool_draft(
-                self.session.session_id,
-                waiting[call.id].row.turn_count,
-                call,
-                result.content,
-                result.problem,
-                ms,
-                keep=True,
-            )
-            for call, (result, ms) in zip(held, ran, strict=True)
-        ]
+        ran, drafts = yield from self._run_tools(held, lambda call: waiting[call.id].row.turn_count, keep=True)
+        now = {call.id: result for call, result, _ in ran}
         if drafts:
             yield Write(lambda: self.session.note(*drafts))
         known = {**self.conversation.kept_results, **now}

@@ -9,6 +9,7 @@ from typing import Any
 from donewhen.checks import Check, CheckContext
 from donewhen.client import ToolCall
 from donewhen.session import Permit
+from donewhen.tools import ToolResult
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,16 @@ class CallClient:
 
 @dataclass(frozen=True, slots=True)
 class RunTools:
-    """Run tool calls. Sent back: (`ToolResult`, milliseconds) for each, in order."""
+    """Run tool calls. Sent back: nothing; the driver puts what came of each into `finished`."""
 
     calls: Sequence[ToolCall]
+    finished: dict[int, tuple[ToolResult, int]] = field(default_factory=dict[int, "tuple[ToolResult, int]"])
+    """(result, milliseconds) by the call's place. An interruption leaves those here that had ended before it."""
+
+    @property
+    def results(self) -> list[tuple[ToolCall, ToolResult, int]]:
+        """Return (call, result, milliseconds) of each that has ended, in the order of the calls."""
+        return [(self.calls[place], *self.finished[place]) for place in sorted(self.finished)]
 
 
 @dataclass(frozen=True, slots=True)
