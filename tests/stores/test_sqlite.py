@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -484,7 +485,8 @@ def test_a_full_disk_is_told_with_what_is_stored(tmp_store, limit) -> None:
         first, second = run(FULL, tmp_store, limit).splitlines()
         stored, number = first.split()
         rows, after = second.split()
-    assert stored == "False"
+    # Before Python 3.11 SQLite's reason cannot be read, and then nobody claims to know.
+    assert stored == ("False" if sys.version_info >= (3, 11) else "None")
     assert (rows, int(after)) == (number, int(number) + 1)
     assert said(tmp_store) == [*map(str, range(int(number))), "after"]
 
