@@ -7,10 +7,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
+from processes import PATIENCE_SECONDS, ending
 
 import donewhen as package
 from donewhen.cli import main
@@ -60,12 +63,14 @@ def as_json(*words: str | Path) -> Any:
 
 def process(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command as a process of its own."""
-    return subprocess.run(argv(*words), text=True, timeout=60, check=False, **_with_pipes(options))
+    return subprocess.run(argv(*words), text=True, timeout=PATIENCE_SECONDS, check=False, **_with_pipes(options))
 
 
-def start(*words: str | Path, **options: Any) -> subprocess.Popen[str]:
-    """Start a command as a process of its own."""
-    return subprocess.Popen(argv(*words), text=True, **_with_pipes(options))
+@contextmanager
+def start(*words: str | Path, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a command as a process of its own; it does not outlive the block."""
+    with ending(subprocess.Popen(argv(*words), text=True, **_with_pipes(options))) as process:
+        yield process
 
 
 def argv(*words: str | Path) -> list[str]:

@@ -11,8 +11,26 @@ import hypothesis
 import pytest
 from loopback import stay_on_loopback
 
-hypothesis.settings.register_profile("dev", deadline=None, max_examples=50)
-hypothesis.settings.register_profile("ci", deadline=None, max_examples=100, print_blob=True)
+# Before any of them is imported: what a helper asserts is shown as a test's own assertion is.
+pytest.register_assert_rewrite(
+    "auditing",
+    "command",
+    "crash.kit",
+    "exports",
+    "processes",
+    "receipts",
+    "reviews",
+    "sessions",
+    "signers",
+    "specs",
+    "stores.kit",
+    "terminal",
+)
+
+# How long an example takes says how busy the machine is, and nothing else.
+CALM = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("dev", max_examples=50, **CALM)
+hypothesis.settings.register_profile("ci", max_examples=100, print_blob=True, **CALM)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 OUTSIDE_WORLD = ("ANTHROPIC_", "OPENAI_", "DONEWHEN_", "XDG_CONFIG_HOME")

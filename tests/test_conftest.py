@@ -1,13 +1,18 @@
-"""The walls around the tests stand."""
+"""The walls around the tests stand, and no process outlives its test."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 
+import processes
 import pytest
 from loopback import OutsideNetworkError, is_loopback
+from stores.kit import run, run_together, start
+
+WAITING = "import sys; print('ready', flush=True); sys.stdin.readline()"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost", b"localhost", None])
@@ -33,6 +38,28 @@ def test_a_look_up_of_an_outside_name_is_refused() -> None:
 def test_a_connection_to_loopback_is_let_through() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         assert client.getpeername() == server.getsockname()
+
+
+def test_a_process_that_fails_says_why() -> None:
+    with pytest.raises(AssertionError, match=r"(?s)ended with 3 and said:\nthe reason"):
+        run("import sys; sys.stderr.write('the reason'); sys.exit(3)")
+    with pytest.raises(AssertionError, match=r"process 2 of 3 ended with 1 and said:\nmine is 1\n$"):
+        run_together(3, f"{WAITING}; sys.exit('mine is 1' if sys.argv[1] == '1' else 0)")
+    with pytest.raises(AssertionError, match=r"process 1 of 2 ended with 1 and said:\nnever ready\n$"):
+        run_together(2, f"import sys; sys.argv[1] == '0' and sys.exit('never ready'); {WAITING}")
+
+
+def test_a_process_does_not_outlive_its_block_however_that_ends() -> None:
+    with pytest.raises(ValueError, match="ready"), start(WAITING) as process:
+        int(process.stdout.readline())
+    assert process.returncode == -signal.SIGKILL
+    assert process.stdout.closed
+
+
+def test_a_process_whose_time_is_up_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.05)
+    with pytest.raises(AssertionError, match="ended with -9"):
+        run("import threading; threading.Event().wait()")
 
 
 def test_no_test_sees_the_keys_and_settings_of_the_machine(tmp_store: Path) -> None:

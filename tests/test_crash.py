@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from crash.kit import SIGNER, SPEC, TASK, answer, make_loop, open_ledger
+from processes import PATIENCE_SECONDS
 
 import donewhen
 from donewhen.agent_loop import LoopResult
@@ -25,7 +26,7 @@ SOURCE = Path(donewhen.__file__).parent.parent
 
 # What each durable step of the session writes.
 STEPS = (
-    "spec open",
+    "spec policy open",
     "reserve",
     "llm",
     "tool tool reserve",
@@ -46,7 +47,7 @@ AFRESH = ("commit:2", "commit:3", "commit:4", "uncommitted:4", "call:1", "call:3
 def run_until(point: str, folder: Path, url: str, keep: str) -> int:
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE), str(TESTS)])}
     command = [sys.executable, str(TESTS / "crash" / "dying_session.py"), str(folder), url, keep, point]
-    return subprocess.run(command, env=environ, check=False, timeout=60).returncode
+    return subprocess.run(command, env=environ, check=False, timeout=PATIENCE_SECONDS).returncode
 
 
 def reopened(folder: Path, url: str, keep: str) -> LoopResult | None:

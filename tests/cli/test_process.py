@@ -9,11 +9,14 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command import argv, as_json, donewhen, environ, process, run_for_json, run_offline, start, write_spec
+from command import as_json, donewhen, environ, process, run_for_json, run_offline, start, write_spec
+from processes import PATIENCE_SECONDS
 
 WAITING_TOOL = '''
 import threading
@@ -25,7 +28,14 @@ def fetch_url(url: str) -> str:
     threading.Event().wait()
 '''
 OFFLINE = ("--client", "offline")
-PATIENCE_SECONDS = 30
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_as_at_a_terminal() -> Iterator[None]:
+    """Let Ctrl-C reach the processes of a test: where the tests run in the background it is ignored, and inherited."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
 
 
 @pytest.fixture
@@ -39,42 +49,46 @@ def waiting(tmp_path: Path) -> Path:
     return write_spec(tmp_path / "waiting.toml", more, what_it_does="Audits http://127.0.0.1:1/")
 
 
-def start_waiting(spec: Path, **options: Any) -> subprocess.Popen[str]:
-    """Start a run, and return when its tool has begun."""
+@contextmanager
+def start_waiting(spec: Path, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a run whose tool has begun; it does not outlive the block."""
     begun = os.open(spec.parent / "begun", os.O_RDONLY | os.O_NONBLOCK)
     tools = ("--tools", "waiting_tool:fetch_url", "--tools", "waiting_tool:audit_page")
-    running = start("run", spec, *OFFLINE, *tools, **options)
-    ready, _, _ = select.select([begun], [], [], PATIENCE_SECONDS)
-    os.close(begun)
-    if not ready:
-        running.kill()
-        raise AssertionError(running.communicate())
-    return running
+    with start("run", spec, *OFFLINE, *tools, **options) as running:
+        try:
+            ready, _, _ = select.select([begun], [], [], PATIENCE_SECONDS)
+        finally:
+            os.close(begun)
+        if not ready:
+            running.kill()
+            raise AssertionError(running.communicate())
+        yield running
 
 
 def on_a_terminal(*words: str | Path, **more: str) -> str:
     """Run a command with stdout on a terminal, and return what the terminal got."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(argv(*words), stdin=theirs, stdout=theirs, stderr=theirs, env=environ(**more)) as running:
-        os.close(theirs)
-        got = b""
-        while True:
-            try:
-                more = os.read(ours, 65536)
-            except OSError:  # the other side is closed
-                break
-            if not more:
-                break
-            got += more
-        running.wait(PATIENCE_SECONDS)
-    os.close(ours)
+    got = b""
+    with open(ours, "rb", buffering=0) as terminal, ExitStack() as stack:
+        with open(theirs, "wb", buffering=0):
+            ends = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+            running = stack.enter_context(start(*words, **ends, env=environ(**more)))
+        with suppress(OSError):  # the other side is closed
+            while piece := terminal.read(65536):
+                got += piece
+        running.wait()
     return got.decode()
 
 
 def in_bash(script: str) -> subprocess.CompletedProcess[str]:
     """Run a line as a person types it."""
     return subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False, env=environ()
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+        env=environ(),
     )
 
 
@@ -121,7 +135,7 @@ def test_under_cron_a_good_run_is_silent(spec_file: Path) -> None:
 
 def test_with_a_spec_file_nobody_reads_stdin(spec_file: Path) -> None:
     with start("run", spec_file, *OFFLINE, stdin=subprocess.PIPE) as running:
-        assert running.wait(PATIENCE_SECONDS) == 0  # though its stdin has neither text nor an end
+        assert running.wait() == 0  # though its stdin has neither text nor an end
 
 
 def test_text_that_the_locale_cannot_spell_is_shown_by_its_number(tmp_path: Path) -> None:
@@ -174,7 +188,7 @@ def test_after_kill_9_the_spec_runs_again_and_the_session_resumes_with_its_spend
 def test_a_run_that_is_stopped_says_how_to_go_on(waiting: Path, sent: signal.Signals, code: int) -> None:
     with start_waiting(waiting) as running:
         running.send_signal(sent)
-        _, told = running.communicate(timeout=PATIENCE_SECONDS)
+        _, told = running.communicate()
     assert running.returncode == code
     assert "donewhen resume" in told
     assert "Traceback" not in told
@@ -186,7 +200,7 @@ def test_ctrl_c_leaves_a_watch_cleanly_and_the_session_running(waiting: Path) ->
             assert watching.stdout is not None
             assert json.loads(watching.stdout.readline())["kind"] == "spec"
             watching.send_signal(signal.SIGINT)
-            _, told = watching.communicate(timeout=PATIENCE_SECONDS)
+            _, told = watching.communicate()
         assert (watching.returncode, "Traceback" in told) == (0, False)
         assert running.poll() is None
         running.kill()

@@ -13,7 +13,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -87,10 +87,9 @@ class PlainClient:
 
     def create(self, **call: Any) -> Any:
         self._death("send")
-        connection = HTTPConnection(self._address.hostname or "", self._address.port, timeout=10)
-        connection.request("POST", "/v1/messages", json.dumps(call), {"content-type": "application/json"})
-        reply = json.loads(connection.getresponse().read())
-        connection.close()
+        with closing(HTTPConnection(self._address.hostname or "", self._address.port, timeout=60)) as connection:
+            connection.request("POST", "/v1/messages", json.dumps(call), {"content-type": "application/json"})
+            reply = json.loads(connection.getresponse().read())
         self._death("call")
         return reply
 

@@ -213,7 +213,8 @@ def test_an_error_within_a_stream_may_have_been_billed(provider: FakeProvider, c
 def test_a_time_out_may_have_been_billed(provider: FakeProvider, client: Any) -> None:
     provider.script(Hang())
     with pytest.raises(anthropic.APITimeoutError) as caught:
-        prepare(client, timeout_seconds=0.05).messages.create(**REQUEST)
+        # Long enough for the request to arrive on a busy machine.
+        prepare(client, timeout_seconds=0.5).messages.create(**REQUEST)
     assert not classify(caught.value).rejected
     assert provider.served.total > 0
 

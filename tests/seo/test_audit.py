@@ -137,7 +137,7 @@ def test_any_broken_html_can_be_judged(text: str) -> None:
 def test_a_megabyte_of_nonsense_is_judged_in_time(piece: str) -> None:
     started = time.monotonic()
     read_facts(piece * (1_000_000 // len(piece)), URL, parse_seconds=0.2)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def test_the_tools_keep_to_the_site_that_the_task_names() -> None:

@@ -6,10 +6,12 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+from processes import ending, finish, let_go_together
 
 from donewhen.balance import Amounts, Balance, Ceilings
 from donewhen.entry import Entry, LedgerRow
@@ -67,10 +69,11 @@ def tamper(path: Path, *statements: str) -> None:
             raw.execute(statement)
 
 
-def start(script: str, *arguments: object) -> subprocess.Popen[str]:
-    """Start a Python process in which every warning is an error."""
+@contextmanager
+def start(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Start a Python process in which every warning is an error; it does not outlive the block."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", script, *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -78,17 +81,14 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
         text=True,
         env=environment,
     )
-
-
-def finish(process: subprocess.Popen[str], said: str = "") -> str:
-    """Wait for a process that must end well, and return what it printed."""
-    out, err = process.communicate(said, timeout=120)
-    assert (process.returncode, err) == (0, "")
-    return out
+    with ending(process):
+        yield process
 
 
 def run(script: str, *arguments: object) -> str:
-    return finish(start(script, *arguments))
+    """Run a process that must end well, and return what it printed."""
+    with start(script, *arguments) as process:
+        return finish(process)[0]
 
 
 def run_together(count: int, script: str, *arguments: object) -> list[str]:
@@ -96,12 +96,7 @@ def run_together(count: int, script: str, *arguments: object) -> list[str]:
 
     Each is given its number as the last argument; it prints one line when it is ready, and waits for one.
     """
-    processes = [start(script, *arguments, number) for number in range(count)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    return [finish(process) for process in processes]
+    with ExitStack() as stack:
+        processes = [stack.enter_context(start(script, *arguments, number)) for number in range(count)]
+        let_go_together(processes)
+        return finish(*processes)

@@ -154,7 +154,7 @@ def test_a_process_that_is_killed_in_its_turn_lets_the_next_one_through(tmp_stor
         assert holder.stdout.readline() == "held\n"
         holder.stdin.write("die\n")
         holder.stdin.flush()
-        assert holder.wait(30) == -9
+        assert holder.wait() == -9
         assert say(ledger) == 1
         ledger.close()
 
