@@ -73,6 +73,18 @@ def tutorial_columns(row: LedgerRow) -> tuple[object, ...]:
     )
 
 
+@pytest.mark.parametrize("table", ["ledger", "spec", "attestations"])
+def test_a_session_of_the_logs_own_is_not_adopted(source: Path, tmp_store: Path, table: str) -> None:
+    with closing(sqlite3.connect(source)) as connection, connection:
+        connection.execute(f"UPDATE {table} SET session_id = 'donewhen:log'")
+    with Ledger(tmp_store) as ledger:
+        with pytest.raises(
+            LedgerFormatError, match=r"an id that only the log's own sessions have\. Nothing was adopted"
+        ):
+            adopt(source, ledger)
+        assert list(ledger.iter_rows()) == []
+
+
 def test_rows_keep_what_they_say(source: Path, tmp_store: Path) -> None:
     with Ledger(tmp_store) as ledger:
         report = adopt(source, ledger)

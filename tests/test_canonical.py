@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 import enum
 import hashlib
 import json
 import re
 import struct
+import uuid
 from pathlib import Path
+from random import Random
 
+import orjson
 import pytest
 import rfc8785
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from donewhen import canonical
@@ -84,11 +89,130 @@ def test_floats_are_spelled_as_rfc8785_spells_them(value: object) -> None:
     assert dumps(value, floats=True) == rfc8785.dumps(value)
 
 
+def slowly(value: object, *, floats: bool = False) -> bytes:
+    speller = canonical._Speller(floats=floats)
+    speller.spell(value)
+    return speller.text().encode("utf-8")
+
+
 @given(values(well_formed))
 def test_the_fast_path_and_the_slow_path_agree(value: object) -> None:
-    speller = canonical._Speller(floats=False)
-    speller.spell(value)
-    assert speller.text().encode("utf-8") == dumps(value)
+    assert slowly(value) == dumps(value)
+
+
+AWKWARD = 'a\x00\x1f\x7f"\\/\n\x85\xe9\u2028\ud7ff\ue000\uffff\U00010000\U0010ffff\ud800\udc00'
+"""The characters at which spellings part."""
+
+EDGES = [0, -1, MAX_INT, -MAX_INT, MAX_INT + 1, -MAX_INT - 1, 2**63, 2**64, -(2**63) - 1, 1.0, True, None]
+TOKENS = [
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    ",",
+    '"',
+    "\\ud800",
+    "\\u00e9",
+    "\\n",
+    "é",
+    "\U00010000",
+    "\xff",
+    " ",
+    "1",
+    "-",
+    "0",
+    ".",
+]
+MANY = settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+seeds = st.integers(0, 2**64).map(Random)
+"""A generator is drawn, not the value: so ten thousand cases take seconds."""
+
+
+def an_awkward_value(random: Random, levels: int = 3) -> object:
+    text = "".join(random.choices(AWKWARD, k=random.randrange(3)))
+    kind = random.randrange(2 if not levels else 4)
+    if kind == 0:
+        # Most values have no more than one fault, if any.
+        return random.choice(EDGES[:4] if random.random() < 0.9 else EDGES)
+    if kind == 1:
+        return text
+    size = random.randrange(4)
+    if kind == 2:
+        return [an_awkward_value(random, levels - 1) for _ in range(size)]
+    keys = ["".join(random.choices(AWKWARD, k=random.randrange(3))) for _ in range(size)]
+    return {key: an_awkward_value(random, levels - 1) for key in keys}
+
+
+@MANY
+@given(seeds)
+def test_the_two_paths_agree_in_ten_thousand_awkward_cases(random: Random) -> None:
+    value = an_awkward_value(random)
+    try:
+        wanted = slowly(value)
+    except (TypeError, ValueError) as error:
+        with pytest.raises(type(error), match=re.escape(str(error))):
+            dumps(value)
+        return
+    assert dumps(value) == wanted
+    read = loads(wanted)
+    assert slowly(read) == wanted
+    if b"\\ud" not in wanted:  # RFC 8785 knows no lone surrogate
+        assert wanted == rfc8785.dumps(read)
+
+
+@MANY
+@given(seeds)
+def test_the_two_readers_agree_in_ten_thousand_awkward_cases(random: Random) -> None:
+    text = "".join(random.choices(TOKENS, k=random.randrange(6)))
+    data = (text if random.random() < 0.5 else f'["{text}"]').encode("utf-8")
+    try:
+        wanted = json.loads(data)
+        is_canonical = slowly(wanted) == data
+    except (ValueError, TypeError):
+        is_canonical = False
+    if is_canonical:
+        assert repr(loads(data)) == repr(wanted)
+        return
+    with pytest.raises(ValueError, match=r"canonical spelling|not UTF-8|levels deep"):
+        loads(data)
+
+
+def test_every_character_is_spelled_as_on_the_slow_path() -> None:
+    for start in range(0, 0x110000, 0x100):
+        page = "".join([chr(number) for number in range(start, start + 0x100)])
+        value = {"page": page, page: ["page"]}
+        assert dumps(value) == slowly(value)
+
+
+@pytest.mark.parametrize("text", ["\ue000", "\uffff", "\U00010000", "\ud800", "é"])
+def test_keys_are_in_the_order_of_utf16_wherever_they_stand(text: str) -> None:
+    value = {"k": [{"\U00010000": 1, text + "x": 2, "\uf000": 3, "a": 4}]}
+    assert dumps(value) == slowly(value)
+
+
+@dataclasses.dataclass
+class Plain:
+    x: int = 1
+
+
+class Choice(enum.Enum):
+    ONE = "one"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(Plain(), Choice.ONE, uuid.UUID(int=1), dt.date(2026, 1, 2), orjson.Fragment(b"1"), b"x"),
+        *(dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc), dt.time(1), frozenset({1}), range(2)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("around", [lambda value: value, lambda value: [value], lambda value: {"a": ({"b": value},)}])
+def test_what_orjson_would_spell_and_json_has_not_is_refused(value: object, around: object) -> None:
+    for floats in (False, True):
+        with pytest.raises(TypeError, match="has no canonical spelling"):
+            dumps(around(value), floats=floats)
 
 
 @given(values(well_formed))

@@ -127,14 +127,14 @@ def test_what_happened_before_is_written_whether_or_not_the_request_is_refused(l
     session.admit(ask(max_tokens=500), results=[note(ledger, "first")])
     with pytest.raises(CircuitBreakerError):
         session.admit(ask(), results=[note(ledger, "second")])
-    assert kinds(ledger) == ["spec", "open", "close", "reserve", "close", "circuit_breaker"]
+    assert kinds(ledger) == ["spec", "policy", "open", "close", "reserve", "close", "circuit_breaker"]
 
 
 def test_a_request_that_cannot_be_bounded_is_refused_and_nothing_is_written(ledger) -> None:
     request = Request.of(model="m", messages=[{"role": "user", "content": [{"type": "document"}]}], max_tokens=9)
     with pytest.raises(UnboundedRequestError, match="'document'"):
         a_session(ledger).admit(request, results=[note(ledger)])
-    assert kinds(ledger) == ["spec", "open"]
+    assert kinds(ledger) == ["spec", "policy", "open"]
 
 
 def test_a_request_that_cannot_be_bounded_reserves_the_whole_context_window(ledger) -> None:
@@ -158,7 +158,7 @@ def test_prices_that_are_not_installed_are_not_known(ledger) -> None:
     session = a_session(ledger, find_price=missing, limits={"cost_limit_microusd": 5})
     with pytest.raises(PriceUnknownError):
         session.admit(ask())
-    assert kinds(ledger) == ["spec", "open"]
+    assert kinds(ledger) == ["spec", "policy", "open"]
 
 
 def test_a_cost_that_was_not_known_once_keeps_a_cost_ceiling_from_being_kept(ledger) -> None:
@@ -247,7 +247,7 @@ def test_settling_may_ask_for_the_next_turn_in_the_same_transaction(ledger) -> N
     assert ledger.find_text(ledger.rows(SPEC.session_id)[-1], "label") == "text"
     refused = session.settle(settled.permit, REPLY, then=ask("more"))
     assert (refused.permit, str(refused.breach).startswith("turn_ceiling")) == (None, True)
-    assert kinds(ledger) == ["spec", "open", "reserve", "llm", "reserve", "llm", "circuit_breaker"]
+    assert kinds(ledger) == ["spec", "policy", "open", "reserve", "llm", "reserve", "llm", "circuit_breaker"]
 
 
 def test_settling_may_end_the_session_in_the_same_transaction(ledger) -> None:
@@ -279,7 +279,7 @@ def test_a_released_turn_is_counted_again_and_an_abandoned_one_is_not(ledger) ->
 def test_a_session_is_a_context_and_leaving_it_ends_nothing(ledger) -> None:
     with a_session(ledger) as session:
         assert session.milliseconds_left() is None
-    assert kinds(ledger) == ["spec", "open"]
+    assert kinds(ledger) == ["spec", "policy", "open"]
 
 
 # -- other processes --------------------------------------------------------------------------------------------------

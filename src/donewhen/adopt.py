@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from donewhen.canonical import MAX_INT
-from donewhen.entry import Entry, LedgerRow, spec_hash
+from donewhen.entry import RESERVED_PREFIX, Entry, LedgerRow, spec_hash
 from donewhen.errors import LedgerError, LedgerFormatError
 from donewhen.ledger import Ledger
 from donewhen.stores.sqlite import WAIT_SECONDS
@@ -254,6 +254,12 @@ class _Record:
             raise self.wrong(column, "not UTF-8 text without NUL")
         return value
 
+    def session(self) -> str:
+        session_id = self.text("session_id")
+        if session_id.startswith(RESERVED_PREFIX):
+            raise self.wrong("session_id", "an id that only the log's own sessions have")
+        return session_id
+
     def answer(self, column: str) -> str:
         if not self.text(column).strip():
             raise self.wrong(column, "blank")
@@ -302,7 +308,7 @@ def _row_of(record: _Record) -> Entry:
     reason = record.values["breach_reason"]
     return Entry(
         kind="write",
-        session_id=record.text("session_id"),
+        session_id=record.session(),
         state_origin=record.text("state_origin"),
         turn_count=record.whole("turn_count"),
         input_hash=record.digest("input_hash"),
@@ -317,7 +323,7 @@ def _row_of(record: _Record) -> Entry:
 def _spec_of(record: _Record) -> Entry:
     answers = {column: record.answer(column) for column in ("what_it_does", "what_it_does_not", "done_looks_like")}
     data = {**answers, "spec_hash": spec_hash(**answers), "adopted": record.adopted("created_at")}
-    return Entry(kind="spec", session_id=record.text("session_id"), state_origin="spec", data=data)
+    return Entry(kind="spec", session_id=record.session(), state_origin="spec", data=data)
 
 
 def _attestation_of(record: _Record) -> Entry:
@@ -327,7 +333,7 @@ def _attestation_of(record: _Record) -> Entry:
         "notes": record.text("notes", nullable=True),
         "adopted": record.adopted("attested_at"),
     }
-    return Entry(kind="attest", session_id=record.text("session_id"), state_origin="attest", data=data)
+    return Entry(kind="attest", session_id=record.session(), state_origin="attest", data=data)
 
 
 _MAKERS: Mapping[str, Callable[[_Record], Entry]] = {

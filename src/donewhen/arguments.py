@@ -8,6 +8,7 @@ from typing import Protocol
 
 from donewhen.balance import CEILING_NAMES
 from donewhen.canonical import MAX_INT
+from donewhen.entry import RESERVED_PREFIX
 
 
 class Answers(Protocol):
@@ -47,6 +48,18 @@ def text(name: str, value: object) -> str:
     if not is_storable(value):
         raise ValueError(f"{name} is {value!r}, with half a character in it, which a database cannot show")
     return str.__str__(value)  # a member of an enumeration is its text
+
+
+def session(value: object) -> str:
+    """Return the id of a session that somebody may have.
+
+    Raises:
+        ValueError: as for `text`, or it begins as only the ids of the log's own sessions do.
+    """
+    session_id = text("session_id", value)
+    if session_id.startswith(RESERVED_PREFIX):
+        raise ValueError(f"session_id is {session_id!r}; ids that begin with {RESERVED_PREFIX!r} are the log's own")
+    return session_id
 
 
 def is_storable(value: str) -> bool:

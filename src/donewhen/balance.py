@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from donewhen.frozen import quick
+
 DIMENSIONS = ("turns", "tokens", "cost_microusd", "tool_calls")
 """The order of amounts in a row."""
 
@@ -16,6 +18,7 @@ CEILING_NAMES = (*DIMENSIONS, "milliseconds", "repeats")
 """The order of ceilings in a row."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Amounts:
     """What is spent, reserved or asked for, in every dimension that adds up."""
@@ -30,22 +33,20 @@ class Amounts:
     """Calls of tools that a model asked for."""
 
     def __add__(self, other: Amounts) -> Amounts:
+        cost, more = self.cost_microusd, other.cost_microusd
         return Amounts(
             self.turns + other.turns,
             self.tokens + other.tokens,
-            None
-            if self.cost_microusd is None or other.cost_microusd is None
-            else self.cost_microusd + other.cost_microusd,
+            None if cost is None or more is None else cost + more,
             self.tool_calls + other.tool_calls,
         )
 
     def __sub__(self, other: Amounts) -> Amounts:
+        cost, less = self.cost_microusd, other.cost_microusd
         return Amounts(
             self.turns - other.turns,
             self.tokens - other.tokens,
-            None
-            if self.cost_microusd is None or other.cost_microusd is None
-            else self.cost_microusd - other.cost_microusd,
+            None if cost is None or less is None else cost - less,
             self.tool_calls - other.tool_calls,
         )
 
@@ -83,6 +84,7 @@ class Ceilings:
         ]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Balance:
     """Spent, reserved and ceilings of one budget, as one row leaves them."""
@@ -97,6 +99,22 @@ class Balance:
     def used(self) -> Amounts:
         """Return the spend: what is spent and what is still reserved."""
         return self.spent + self.reserved
+
+    @property
+    def used_turns(self) -> int:
+        """Return the turns of `used`."""
+        return self.spent.turns + self.reserved.turns
+
+    @property
+    def used_tokens(self) -> int:
+        """Return the tokens of `used`."""
+        return self.spent.tokens + self.reserved.tokens
+
+    @property
+    def used_microusd(self) -> int | None:
+        """Return the cost of `used`; None: not known."""
+        spent, reserved = self.spent.cost_microusd, self.reserved.cost_microusd
+        return None if spent is None or reserved is None else spent + reserved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,10 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from donewhen.errors import UnboundedRequestError
+from donewhen.frozen import quick
 from donewhen.sizing import REFUSED_OPTIONS, BoundKind, Sizer, minimum_output, spell, unbounded_option
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ DEFAULT_MAX_TOKENS = 1024
 """Asked for where a request has no max_tokens: a reply without an end has no ceiling."""
 
 _SIZING = threading.Lock()
+_T = TypeVar("_T")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What a provider counted for the beginning of a conversation."""
@@ -72,6 +75,7 @@ class Transcript:
         header = [model, system, self.tools, self.extra]
         self._digests = [hashlib.sha256(spell(header)).digest()]
         self._sizes: dict[BoundKind, list[int]] = {}
+        self._sizers: dict[BoundKind, Sizer] = {}
         for name in self.extra:
             if name in REFUSED_OPTIONS:
                 raise ValueError(
@@ -126,18 +130,19 @@ class Transcript:
 
     def _sizes_of(self, kind: BoundKind, count: int) -> list[int]:
         """Return the running sizes, after sizing the messages that are new since the last time."""
-        sizer = Sizer(kind, self.model)
         with _SIZING:  # threads may share a request
             sizes = self._sizes.setdefault(kind, [])
             if not sizes:
-                sizes.append(self._sized(lambda: self._header_size(sizer)))
+                self._sizers[kind] = Sizer(kind, self.model)
+                sizes.append(self._sized(self._header_size, self._sizers[kind]))
+            sizer = self._sizers[kind]
             for message in self.messages[len(sizes) - 1 : count]:
-                sizes.append(sizes[-1] + self._sized(lambda message=message: sizer.message(message)))
+                sizes.append(sizes[-1] + self._sized(sizer.message, message))
         return sizes
 
-    def _sized(self, size: Callable[[], int]) -> int:
+    def _sized(self, size: Callable[[_T], int], part: _T) -> int:
         try:
-            return size()
+            return size(part)
         except UnboundedRequestError as error:
             self._unbounded = error.part
             return 0
@@ -150,6 +155,7 @@ class Transcript:
         return size + (sizer.json(self.extra) if self.extra else 0)
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One request for a reply: a conversation up to a point, and the most output it may have."""
@@ -193,7 +199,9 @@ class Request:
     def least_output_tokens(self) -> int:
         """Return how many output tokens the request takes as given: a thinking budget must fit into max_tokens."""
         thinking = self.transcript.extra.get("thinking")
-        budget = cast("Mapping[str, Any]", thinking).get("budget_tokens") if isinstance(thinking, Mapping) else None
+        if thinking is None or not isinstance(thinking, Mapping):
+            return 0
+        budget = cast("Mapping[str, Any]", thinking).get("budget_tokens")
         return budget + 1 if type(budget) is int else 0
 
     def clamped(self, max_tokens: int) -> Request:
@@ -233,11 +241,11 @@ def output_that_fits(balance: Balance, request: Request, input_bound: int, price
     wanted = request.max_tokens
     if wanted is None:
         wanted = max(DEFAULT_MAX_TOKENS, request.least_output_tokens + minimum_output(kind))
-    used, ceilings, most = balance.used, balance.ceilings, wanted
+    ceilings, most = balance.ceilings, wanted
     if ceilings.tokens is not None:
-        most = min(most, ceilings.tokens - used.tokens - input_bound)
-    if ceilings.cost_microusd is not None and price is not None and used.cost_microusd is not None:
-        affordable = price.most_output_tokens(input_bound, ceilings.cost_microusd - used.cost_microusd)
+        most = min(most, ceilings.tokens - balance.used_tokens - input_bound)
+    if ceilings.cost_microusd is not None and price is not None and (used := balance.used_microusd) is not None:
+        affordable = price.most_output_tokens(input_bound, ceilings.cost_microusd - used)
         most = most if affordable is None else min(most, affordable)
     needed = min(wanted, max(minimum_output(kind), request.least_output_tokens))
     return max(most, needed)

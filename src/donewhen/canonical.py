@@ -6,9 +6,10 @@ Integers only: a float has no place in a row (``floats=True`` is for digests of 
 arguments). One extension: RFC 8785 refuses a lone surrogate, but a model may write one and the row must still be
 written, so it is escaped, in lower case (``\ud800``).
 
-`dumps` has two paths. Nearly every value is plain, and is spelled by the C encoder of the standard library, which
-agrees with RFC 8785 there. Whatever that encoder would spell otherwise takes the slow path, which also knows where
-in the value a fault is. A test holds both paths against each other.
+`dumps` has two paths. Nearly every value is plain, and is spelled by orjson, which agrees with RFC 8785 there.
+Whatever orjson would refuse, or spell otherwise, takes the slow path, which also knows where in the value a fault is.
+`loads` reads with orjson what `dumps` spells the same way again, and judges everything else slowly. Tests hold both
+paths against each other.
 
 Source: RFC 8785 (JSON Canonicalization Scheme).
 """
@@ -21,6 +22,8 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
+import orjson
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -32,15 +35,26 @@ _MIN_INT = -MAX_INT
 MAX_DEPTH = 100
 """Lists and objects inside one another. Deeper values are refused, whatever the interpreter's own limit."""
 
-_encode = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-).encode
+STRICT = (
+    orjson.OPT_SORT_KEYS
+    | orjson.OPT_STRICT_INTEGER
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+)
+"""How orjson spells rows: keys in order, no integer beyond `MAX_INT`, nothing that is only like plain data."""
 
 # The same as `type`, in a signature that says what is known of the answer.
 _type_of: Callable[[object], type[object]] = type
 
-# Below U+D800 the order of code points is the order of UTF-16 code units, and there are no surrogates.
-_NOT_PLAIN = re.compile("[\ud800-\U0010ffff]")
+_NOT_FOUND = object()
+
+_ATOMS = frozenset({str, int, bool, type(None)})
+_CONTAINERS = frozenset({dict, list, tuple})
+_KEYS = frozenset({str})
+
+# orjson sorts keys by code point. Up to U+FFFF that is the order of UTF-16 code units; four bytes of UTF-8 are beyond.
+_BEYOND_U_FFFF = re.compile(b"[\xf0-\xf7]")
 
 _ESCAPED = re.compile('[\\x00-\\x1f"\\\\\ud800-\udfff]')
 _SHORT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -66,12 +80,13 @@ def dumps(value: object, *, floats: bool = False) -> bytes:
 
     Source: RFC 8785.
     """
-    if _is_plain(value, MAX_DEPTH):
-        text = _encode(value)
-        if text.isascii():
-            return text.encode("ascii")
-        if _NOT_PLAIN.search(text) is None:
-            return text.encode("utf-8")
+    if _type_of(value) in _CONTAINERS and _is_plain(value, MAX_DEPTH):
+        try:
+            spelled = orjson.dumps(value, None, STRICT)
+        except TypeError:  # a lone surrogate, or an integer too large: the slow path knows which, and where
+            spelled = None
+        if spelled is not None and (spelled.isascii() or _BEYOND_U_FFFF.search(spelled) is None):
+            return spelled
     speller = _Speller(floats=floats)
     speller.spell(value)
     return speller.text().encode("utf-8")
@@ -91,8 +106,11 @@ def loads(data: bytes | bytearray | str) -> Any:  # Any: callers judge the shape
         given = data.encode("utf-8") if isinstance(data, str) else data
     except UnicodeError as error:
         raise ValueError(f"not UTF-8: {error}") from None
+    value = _load_quickly(given)
+    if value is not _NOT_FOUND:
+        return value
     try:
-        value: object = json.loads(text)
+        value = json.loads(text)
         spelled = dumps(value)
     except RecursionError:
         raise ValueError(f"more than {MAX_DEPTH} levels deep") from None
@@ -102,6 +120,15 @@ def loads(data: bytes | bytearray | str) -> Any:  # Any: callers judge the shape
     if spelled != given:
         raise ValueError(_difference(bytes(given), spelled))
     return value
+
+
+def _load_quickly(given: bytes | bytearray) -> object:
+    try:
+        value: object = orjson.loads(given)
+        spelled = dumps(value)
+    except (TypeError, ValueError):
+        return _NOT_FOUND  # not ours, or with an escaped surrogate: the slow path knows
+    return value if spelled == given else _NOT_FOUND
 
 
 def digest(domain: str, data: bytes) -> bytes:
@@ -137,28 +164,23 @@ def _domain_prefix(domain: str) -> bytes:
 
 
 def _is_plain(value: Any, levels: int) -> bool:  # Any: a cast would cost as much as the test it allows
-    """Tell whether the C encoder can be trusted with the types, numbers and depth of a list or object.
+    """Tell whether orjson can be trusted with the types and the depth of a list or object.
 
-    One flat loop per container: this runs for every row, and the encoder by itself would let floats, integer keys,
-    subclasses and huge integers through.
+    By itself it would let floats, enumeration members and UUIDs through. This runs for every row, so it looks at whole
+    containers at a time.
     """
-    kind = _type_of(value)
-    if not levels or (kind is not dict and kind is not list and kind is not tuple):
-        return False
     members: Iterable[Any] = value
-    if kind is dict:
-        for key in value:
-            if _type_of(key) is not str:
-                return False
+    if _type_of(value) is dict:
+        if not _KEYS.issuperset(map(_type_of, value)):
+            return False
         members = value.values()
+    if not levels:
+        return False
+    if _ATOMS.issuperset(map(_type_of, members)):
+        return True
     for member in members:
-        of = _type_of(member)
-        if of is str or member is None:
-            continue
-        if of is int:
-            if not _MIN_INT <= member <= MAX_INT:
-                return False
-        elif of is not bool and not _is_plain(member, levels - 1):
+        kind = _type_of(member)
+        if kind not in _ATOMS and (kind not in _CONTAINERS or not _is_plain(member, levels - 1)):
             return False
     return True
 

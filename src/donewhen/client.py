@@ -11,11 +11,13 @@ that may have been billed (`unknown`).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, Protocol, cast, runtime_checkable
 
 from donewhen.errors import ReplyError
+from donewhen.frozen import quick
 from donewhen.usage import Usage
 
 NO_WORK_STATUSES = frozenset({400, 401, 403, 404, 413, 422, 429, 529})
@@ -45,6 +47,17 @@ An adapter hands such a call on, so that whoever runs tools can tell the model w
 """
 
 
+_TEXT_FIELDS = frozenset({"type", "text"})
+
+_COUNTS = (
+    ("input_tokens", True),
+    ("output_tokens", True),
+    ("cache_read_input_tokens", False),
+    ("cache_creation_input_tokens", False),
+)
+"""The counts of a usage, and whether each must be there."""
+
+
 @runtime_checkable
 class MessagesEndpoint(Protocol):
     """Something that answers a list of messages."""
@@ -70,6 +83,7 @@ class ToolCall:
     arguments: Mapping[str, Any]
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A provider's answer, as plain data."""
@@ -90,9 +104,10 @@ class Reply:
     @property
     def echo(self) -> str | list[dict[str, Any]]:
         """Return the assistant's content for the next request: a string if it is text only, else all blocks."""
-        if all(block.get("type") == "text" and set(block) <= {"type", "text"} for block in self.content):
-            return self.text
-        return [dict(block) for block in self.content]
+        for block in self.content:
+            if block.get("type") != "text" or not block.keys() <= _TEXT_FIELDS:
+                return [dict(block) for block in self.content]
+        return self.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,29 +132,35 @@ def read_reply(response: object) -> Reply:
     Raises:
         ReplyError: there is no list of blocks under ``content``, or a tool call lacks its id, name or arguments.
     """
-    blocks = _get(response, "content")
+    get = _getter(response)
+    blocks = get("content", None)
     if isinstance(blocks, str):
         blocks = [{"type": "text", "text": blocks}]
     if not isinstance(blocks, (list, tuple)):
         raise ReplyError(f"the client returned a {type(response).__name__} without a list of content blocks")
-    content = tuple(_as_dict(block) for block in cast("list[object]", blocks))
-    text = "".join(
-        block["text"] for block in content if block.get("type") == "text" and isinstance(block.get("text"), str)
-    )
-    tool_calls = tuple(_read_tool_call(block) for block in content if block.get("type") == "tool_use")
-    usage, fault = read_usage(_get(response, "usage"), has_output=bool(text or tool_calls))
+    content = tuple([_as_dict(block) for block in cast("list[object]", blocks)])
+    texts: list[str] = []
+    tool_calls: list[ToolCall] = []
+    for block in content:
+        kind = block.get("type")
+        if kind == "text" and isinstance(block.get("text"), str):
+            texts.append(block["text"])
+        elif kind == "tool_use":
+            tool_calls.append(_read_tool_call(block))
+    text = "".join(texts)
+    usage, fault = read_usage(get("usage", None), has_output=bool(text or tool_calls))
     # A client that has no notion of stop reasons ends its turn with each reply; one that has it and sends
     # nothing is not understood.
-    stop_reason = _get(response, "stop_reason", "end_turn")
+    stop_reason = get("stop_reason", "end_turn")
     return Reply(
         content=content,
         text=text,
-        tool_calls=tool_calls,
+        tool_calls=tuple(tool_calls),
         stop_reason=stop_reason if isinstance(stop_reason, str) else repr(stop_reason),
         usage=usage,
         usage_fault=fault,
-        model=_text_or_none(_get(response, "model")),
-        request_id=_text_or_none(_get(response, "_request_id")) or _text_or_none(_get(response, "id")),
+        model=_text_or_none(get("model", None)),
+        request_id=_text_or_none(get("_request_id", None)) or _text_or_none(get("id", None)),
     )
 
 
@@ -152,14 +173,10 @@ def read_usage(raw: object, *, has_output: bool) -> tuple[Usage | None, str | No
     """
     if raw is None:
         return None, "the reply has no usage"
+    get = _getter(raw)
     counts: list[int] = []
-    for name, required in (
-        ("input_tokens", True),
-        ("output_tokens", True),
-        ("cache_read_input_tokens", False),
-        ("cache_creation_input_tokens", False),
-    ):
-        value = _get(raw, name)
+    for name, required in _COUNTS:
+        value = get(name, None)
         if value is None and not required:
             value = 0
         if type(value) is not int:
@@ -242,10 +259,16 @@ def _read_tool_call(block: dict[str, Any]) -> ToolCall:
     return ToolCall(call_id, name, cast("Mapping[str, Any]", arguments))
 
 
-def _get(source: object, name: str, default: object = None) -> object:
-    if isinstance(source, Mapping):
-        return cast("Mapping[str, object]", source).get(name, default)
-    return getattr(source, name, default)
+@lru_cache(maxsize=64)
+def _is_mapping(kind: type) -> bool:
+    return issubclass(kind, Mapping)  # the same question about the same few classes, several times a turn
+
+
+def _getter(source: object) -> Callable[[str, object], object]:
+    """Return what finds a field by its name in an object or a mapping, or else gives a default."""
+    if _is_mapping(type(source)):
+        return cast("Mapping[str, object]", source).get
+    return partial(getattr, source)
 
 
 def _text_or_none(value: object) -> str | None:
@@ -254,7 +277,7 @@ def _text_or_none(value: object) -> str | None:
 
 def _as_dict(block: object) -> dict[str, Any]:
     """Return a block as a plain dict, without what the provider did not send."""
-    if isinstance(block, Mapping):
+    if _is_mapping(type(block)):
         return dict(cast("Mapping[str, Any]", block))
     dump = getattr(block, "model_dump", None)
     if callable(dump):

@@ -87,10 +87,11 @@ class Conversation:
 
     def unkept(self) -> dict[str, str]:
         """Return the messages that no row keeps yet, as a text to keep; nothing where none are kept."""
-        new = self.messages[self._kept_count :]
-        self._kept_count = len(self.messages)
-        if not self.kept or not new:
+        messages, count = self.transcript.messages, self._kept_count
+        self._kept_count = len(messages)
+        if not self.kept or count == len(messages):
             return {}
+        new = messages[count:]
         texts = {LABEL: json.dumps(new, ensure_ascii=True)}
         header = self.transcript.digest_at(0).hex()
         if header != self._kept_header:

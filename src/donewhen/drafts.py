@@ -10,7 +10,7 @@ from donewhen import canonical
 from donewhen.balance import Amounts, Breach
 from donewhen.entry import Entry, LedgerRow
 from donewhen.ledger import Draft
-from donewhen.texts import hash_input
+from donewhen.texts import PLAIN, Hasher, hash_input
 
 if TYPE_CHECKING:
     from donewhen.bounds import Request
@@ -65,6 +65,7 @@ def llm_entry(
     reply: Reply,
     held: Amounts,
     price: Price | None,
+    hasher: Hasher,
     *,
     execution_time_ms: int,
     tools: Sequence[Mapping[str, Any]],
@@ -99,7 +100,7 @@ def llm_entry(
         session_id=permit.session_id,
         state_origin="llm",
         turn_count=permit.turn,
-        input_hash=_input_hash(permit.request),
+        input_hash=_input_hash(permit.request, hasher),
         token_delta=tokens,
         execution_time_ms=execution_time_ms,
         pass_fail=usage is not None,
@@ -108,18 +109,18 @@ def llm_entry(
     )
 
 
-def intent(call: ToolCall, *, held: bool, run: bool) -> dict[str, Any]:
+def intent(call: ToolCall, hasher: Hasher, *, held: bool, run: bool) -> dict[str, Any]:
     """Return how a reply's row names a tool call before it is run."""
     return {
         "id": short(call.id),
         "name": short(call.name),
-        "args_hash": hash_arguments(call.arguments),
+        "args_hash": hash_arguments(call.arguments, hasher),
         "held": held,
         "run": run,
     }
 
 
-def released_entry(permit: Permit, failure: Failure, execution_time_ms: int) -> Entry:
+def released_entry(permit: Permit, failure: Failure, execution_time_ms: int, hasher: Hasher) -> Entry:
     """Return the row of an attempt that did no work, which closes its reservation."""
     data: dict[str, Any] = {"attempt": permit.attempt, "problem": short(failure.problem)}
     if failure.status is not None:
@@ -131,7 +132,7 @@ def released_entry(permit: Permit, failure: Failure, execution_time_ms: int) -> 
         session_id=permit.session_id,
         state_origin="error",
         turn_count=permit.turn,
-        input_hash=_input_hash(permit.request),
+        input_hash=_input_hash(permit.request, hasher),
         execution_time_ms=execution_time_ms,
         pass_fail=False,
         closes=permit.seq,
@@ -160,7 +161,15 @@ def abandoned_entry(session_id: str, reserve: int, turn: int, attempt: int, prob
 
 
 def tool_draft(
-    session_id: str, turn: int, call: ToolCall, content: str, problem: str | None, ms: int, *, keep: bool = False
+    session_id: str,
+    turn: int,
+    call: ToolCall,
+    content: str,
+    problem: str | None,
+    ms: int,
+    hasher: Hasher,
+    *,
+    keep: bool = False,
 ) -> Draft:
     """Return the row of a tool's result.
 
@@ -170,12 +179,12 @@ def tool_draft(
         ms: how long it took, in milliseconds.
         keep: keep the answer beside the row, for a session that pauses before it is sent.
     """
-    arguments = hash_arguments(call.arguments)
+    arguments = hash_arguments(call.arguments, hasher)
     data: dict[str, Any] = {
         "call": short(call.id),
         "name": short(call.name),
         "args_hash": arguments,
-        "result_hash": hash_input(content),
+        "result_hash": hasher.text(content),
         "result_bytes": len(content.encode("utf-8", "surrogatepass")),
         "is_error": problem is not None,
     }
@@ -195,7 +204,7 @@ def tool_draft(
 
 
 def check_draft(
-    session_id: str, turn: int, name: str, kind: str, outcome: str, detail: str, output: str, ms: int
+    session_id: str, turn: int, name: str, kind: str, outcome: str, detail: str, output: str, ms: int, hasher: Hasher
 ) -> Draft:
     """Return the row of a check; what it said is kept beside it, outside the log."""
     entry = Entry(
@@ -203,7 +212,7 @@ def check_draft(
         session_id=session_id,
         state_origin="check",
         turn_count=turn,
-        input_hash=hash_input(output),
+        input_hash=hasher.text(output),
         execution_time_ms=ms,
         pass_fail=outcome in ("met", "pending"),
         data={"name": name, "check": kind, "outcome": outcome},
@@ -211,21 +220,31 @@ def check_draft(
     return Draft(entry, {"detail": detail} if detail else {})
 
 
-def end_draft(session_id: str, outcome: str, reason: str, output: str | None) -> Draft:
+def end_draft(session_id: str, outcome: str, reason: str, output: str | None, hasher: Hasher = PLAIN) -> Draft:
     """Return the entry that ends a session, with the output that waits for a person."""
     data = {"outcome": outcome, "reason": reason}
-    entry = Entry(kind="close", session_id=session_id, state_origin="close", pass_fail=outcome == "done", data=data)
+    # Checks are about the text whose hash they have, and with a key only its holder can work that out again. Without
+    # one the hash is left away: the text is committed to with a salt, and a plain hash would let it be guessed.
+    input_hash = "" if output is None or hasher.key is None else hasher.text(output)
+    entry = Entry(
+        kind="close",
+        session_id=session_id,
+        state_origin="close",
+        input_hash=input_hash,
+        pass_fail=outcome == "done",
+        data=data,
+    )
     return Draft(entry, {} if output is None else {"output": output})
 
 
-def hash_arguments(arguments: Mapping[str, Any]) -> str:
+def hash_arguments(arguments: Mapping[str, Any], hasher: Hasher = PLAIN) -> str:
     """Return the digest of a tool call's arguments, as lower-case hex."""
     try:
         spelled = canonical.dumps(dict(arguments), floats=True)
     except ValueError:
         # A model may send what canonical JSON cannot spell, such as a number of twenty digits.
         spelled = json.dumps(arguments, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
-    return canonical.hash_hex("arguments", spelled)
+    return hasher.hash_hex("arguments", spelled)
 
 
 def short(text: str) -> str:
@@ -254,7 +273,7 @@ def _usage_as_json(usage: Usage) -> dict[str, int]:
     }
 
 
-def _input_hash(request: Request) -> str:
+def _input_hash(request: Request, hasher: Hasher) -> str:
     """Return the hash of the newest message that was sent: the task in the first turn."""
     content = request.transcript.messages[request.count - 1].get("content", "") if request.count else ""
-    return hash_input(content if isinstance(content, str) else json.dumps(content, sort_keys=True, default=str))
+    return hasher.text(content if isinstance(content, str) else json.dumps(content, sort_keys=True, default=str))

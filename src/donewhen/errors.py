@@ -15,15 +15,23 @@ DonewhenError
     LedgerTamperedError     the record is not what was signed; carries the row
     LedgerFormatError       the file is a database, but not one of ours
     CheckpointError         a signed note is malformed, or its signature is not good
+    WitnessError            a witness could not be asked, or its answer is no cosignature
+      WitnessRefusedError   a witness will not cosign; carries the status, and the size that it knows
+    NotKeptError            the newest checkpoint is not everywhere where it was to be kept
     KeyFileError            a key file is missing, too widely readable, or not a key
+    NotProvableError        nothing is wrong, but what was asked cannot be proven: no key, unsigned, no witness
   SessionError
     SessionEndedError     the session is over
     SessionBusyError      another live process has the session
+      ReleaseBusyError    another live process is handing its output on
     PermitClosedError     the permit was settled, released or abandoned already
   ReviewError
     SessionNotFoundError  no such session (also a KeyError)
     FrameChangedError     what the reviewer saw is not what is there now
-    NotReleasedError      the output still waits for a person
+    AttestationError      a person's word cannot count: wrong key, not a reviewer, of another session, ...
+      EnvelopeError       a signed envelope is malformed, or says something that is no review
+    NotReleasedError      the output still waits for a person; says what is missing, or who rejected it
+    DeliveryError         the output could not be handed on; says whether it may have been all the same
   MissingExtraError       an optional package is not installed; says which extra brings it
 
 All are ordinary exceptions: hashable, picklable, and their message is made from their facts.
@@ -180,12 +188,14 @@ class LedgerTamperedError(LedgerError):
     Args:
         problem: one sentence.
         row_id: the first row at fault, where one can be named.
+        size: how many rows the checkpoint at fault covers, where it is one.
     """
 
-    def __init__(self, problem: str, *, row_id: int | None = None) -> None:
+    def __init__(self, problem: str, *, row_id: int | None = None, size: int | None = None) -> None:
         super().__init__(problem)
         self.problem = problem
         self.row_id = row_id
+        self.size = size
 
     def __str__(self) -> str:
         return self.problem if self.row_id is None else f"row {self.row_id}: {self.problem}"
@@ -199,6 +209,59 @@ class CheckpointError(LedgerError, ValueError):
     """Tell that a signed note is malformed, or that its signature is not good."""
 
 
+class WitnessError(LedgerError):
+    """Tell why there is no cosignature of a witness.
+
+    Args:
+        name: the witness.
+        problem: one sentence.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name = name
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"the witness {self.name}: {self.problem}"
+
+
+class WitnessRefusedError(WitnessError):
+    """Tell that a witness will not cosign.
+
+    Args:
+        name: the witness.
+        status: the HTTP status of its answer.
+        said: what it said.
+        size: how many rows of the log it says it has seen, where it said so.
+    """
+
+    def __init__(self, name: str, status: int, said: str, *, size: int | None = None) -> None:
+        super().__init__(name, f"it does not cosign ({status}): {said}")
+        self.args = (name, status, said)
+        self.status = status
+        self.said = said
+        self.size = size
+
+
+class NotKeptError(LedgerError):
+    """Tell where the newest checkpoint could not be kept. No row is lost by it.
+
+    Args:
+        size: the rows under the checkpoint.
+        problems: one sentence for each place.
+    """
+
+    def __init__(self, size: int, problems: tuple[str, ...]) -> None:
+        super().__init__(size, problems)
+        self.size = size
+        self.problems = problems
+
+    def __str__(self) -> str:
+        rows = "1 row" if self.size == 1 else f"{self.size} rows"
+        return f"the checkpoint of {rows} is not kept everywhere: {'; '.join(self.problems)}"
+
+
 class KeyFileError(LedgerError):
     """Tell that a key file is missing, too widely readable, or not a key."""
 
@@ -209,6 +272,10 @@ class KeyFileError(LedgerError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
+
+
+class NotProvableError(LedgerError):
+    """Tell that nothing was found wrong, and that what was asked still cannot be proven with what was given."""
 
 
 class SessionError(DonewhenError):
@@ -238,6 +305,13 @@ class SessionBusyError(SessionError):
 
     def __str__(self) -> str:
         return f"session {self.session_id} is being run by {self.owner}. Wait for it, or stop it first."
+
+
+class ReleaseBusyError(SessionBusyError):
+    """Tell that another live process is handing a session's output on."""
+
+    def __str__(self) -> str:
+        return f"the output of session {self.session_id} is being handed on there by {self.owner}. Wait for it."
 
 
 class PermitClosedError(SessionError):
@@ -273,8 +347,44 @@ class FrameChangedError(ReviewError):
     """Tell that what the reviewer saw is not what is there now."""
 
 
+class AttestationError(ReviewError):
+    """Tell why an attestation or a rejection cannot count, in one sentence."""
+
+
+class EnvelopeError(AttestationError, ValueError):
+    """Tell that a signed envelope is malformed, or that what it holds is no review."""
+
+
 class NotReleasedError(ReviewError):
-    """Tell that the output still waits for a person."""
+    """Tell why an output is not handed on: whether a rejection stands, and how many reviewers are missing."""
+
+    def __init__(self, session_id: str, problem: str, rejected: bool = False, missing: int = 0) -> None:
+        super().__init__(session_id, problem, rejected, missing)
+        self.session_id, self.problem = session_id, problem
+        self.rejected, self.missing = rejected, missing
+
+    def __str__(self) -> str:
+        return f"the output of session {self.session_id} is not released: {self.problem.rstrip('.')}."
+
+
+class DeliveryError(ReviewError):
+    """Tell that an output that may be released could not be handed on.
+
+    Args:
+        target: where it was to go, as the ledger names it.
+        problem: one sentence.
+        known: True if it is certain that it was not taken. False: it may have been; the release stays begun.
+        said: what the receiver said, for a person. It is not recorded: it may quote anything.
+    """
+
+    def __init__(self, target: str, problem: str, known: bool = True, said: str = "") -> None:
+        super().__init__(target, problem, known, said)
+        self.target, self.problem = target, problem
+        self.known, self.said = known, said
+
+    def __str__(self) -> str:
+        then = "It was not taken." if self.known else "Whether it was taken is not known, so the release stays begun."
+        return f"{self.target}: {self.problem.rstrip('.')}. {then}"
 
 
 class MissingExtraError(DonewhenError, ImportError):

@@ -8,7 +8,7 @@ computes the balances it leaves with `fold`: the ledger is the budget, there is 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -16,18 +16,24 @@ from typing import TYPE_CHECKING, Any
 from donewhen import arguments
 from donewhen.arguments import Answers
 from donewhen.balance import Amounts, Balance
-from donewhen.entry import VISIBLE_KINDS, Entry, LedgerRow, decode, fold, reserved_by, spec_hash
-from donewhen.errors import DonewhenError, LedgerError, LedgerTamperedError, PermitClosedError, SessionNotFoundError
+from donewhen.entry import Entry, LedgerRow, fold, reserved_by, spec_hash
+from donewhen.errors import DonewhenError, LedgerError, PermitClosedError, SessionNotFoundError
+from donewhen.frozen import quick
+from donewhen.ledger_erase import EraseLedger
+from donewhen.ledger_keys import KeyLedger
+from donewhen.ledger_reads import LedgerReads
 from donewhen.stores.sqlite import SQLiteStore
-from donewhen.texts import SALT_BYTES, commit_to, encode_text, hash_input
+from donewhen.texts import SALT_BYTES, Hasher, commit_to, encode_text
 
 if TYPE_CHECKING:
+    from donewhen.elsewhere import Elsewhere
     from donewhen.notes import Signer
     from donewhen.stores import Store, Transaction
 
 __all__ = ["Draft", "Ledger", "LedgerRow"]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Draft:
     """An entry to be written, and the texts to be kept beside it."""
@@ -46,7 +52,7 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-class Ledger:
+class Ledger(LedgerReads, KeyLedger, EraseLedger):
     """Keep the record of every call, append-only, in one SQLite file.
 
     Args:
@@ -55,12 +61,17 @@ class Ledger:
         now: aware UTC, handed in by tests.
         random: so many random bytes, handed in by tests.
         read_only: never write, nor make the file.
+        elsewhere: where its checkpoints are kept besides, by themselves; None: nowhere else.
         store: another store to keep the record in, instead of `db_path`.
+        input_key: 16 secret bytes or more. Hashes of inputs, arguments, results and what checks looked at are then
+            HMACs: equal ones still show, and nobody without the key can try a guess. Every writer hands in the same.
+            None: plain SHA-256.
 
     Raises:
+        ValueError: the input key is not bytes, or too short.
         LedgerUnavailableError: the file cannot be opened.
         LedgerFormatError: it is something else's database, or was made by the tutorial's own code.
-        LedgerError: the log has a key and `signer` is not it, or has none and a signer was given.
+        LedgerError: the log has a key and `signer` is not its newest, or has none and a signer was given.
     """
 
     def __init__(
@@ -71,14 +82,21 @@ class Ledger:
         now: Callable[[], datetime] = utc_now,
         random: Callable[[int], bytes] = os.urandom,
         read_only: bool = False,
+        elsewhere: Elsewhere | None = None,
         store: Store | None = None,
+        input_key: bytes | None = None,
     ) -> None:
         self.db_path = os.fsdecode(db_path)
+        self.hasher = Hasher(input_key)
         self._random = random
         self._reserved: dict[tuple[str, int], Amounts] = {}  # of the reservations that this process made
         self._store: Store = store or SQLiteStore(
             self.db_path, signer=signer, now=now, random=random, read_only=read_only
         )
+        if elsewhere is not None and not read_only:
+            from donewhen.kept_store import KeptStore
+
+            self._store = KeptStore(self._store, elsewhere)
 
     # -- the tutorial's three ------------------------------------------------------------------------------------
 
@@ -96,10 +114,10 @@ class Ledger:
         """Write one row of kind ``write`` and return its id. It moves no balance, whatever its `state_origin`.
 
         Args:
-            session_id: any text without NUL.
+            session_id: any text without NUL that does not begin with ``donewhen:``.
             turn_count: the number of the turn, from 0 on.
             state_origin: who says so, in the caller's words.
-            input_str: its SHA-256 is kept, the text is not.
+            input_str: its hash is kept, the text is not.
             token_delta: the tokens of this turn, from 0 on.
             execution_time_ms: milliseconds; a fraction is dropped.
             pass_fail: whether it went well.
@@ -111,82 +129,16 @@ class Ledger:
         """
         entry = Entry(
             kind="write",
-            session_id=arguments.text("session_id", session_id),
+            session_id=arguments.session(session_id),
             turn_count=arguments.whole("turn_count", turn_count),
             state_origin=arguments.text("state_origin", state_origin),
-            input_hash=hash_input(input_str),
+            input_hash=self.hasher.text(input_str),
             token_delta=arguments.whole("token_delta", token_delta),
             execution_time_ms=arguments.milliseconds("execution_time_ms", execution_time_ms),
             pass_fail=arguments.flag("pass_fail", pass_fail),
             breach_reason=None if breach_reason is None else arguments.text("breach_reason", breach_reason),
         )
         return self.note(Draft(entry)).id
-
-    def get_session(self, session_id: str) -> list[LedgerRow]:
-        """Return a session's rows in order, without the bookkeeping kinds; empty if there is none."""
-        return self._store.read_session(session_id, VISIBLE_KINDS)
-
-    def get_all(self) -> list[LedgerRow]:
-        """Return every row in order, without the bookkeeping kinds."""
-        return [row for row in self.iter_rows() if row.kind in VISIBLE_KINDS]
-
-    # -- reading -------------------------------------------------------------------------------------------------
-
-    @property
-    def store(self) -> Store:
-        """Return the store, for the auditor and for exports."""
-        return self._store
-
-    @property
-    def path(self) -> str:
-        """Return where the record is."""
-        return self._store.path
-
-    @property
-    def origin(self) -> str:
-        """Return the log's name."""
-        return self._store.origin
-
-    @property
-    def signed_by(self) -> str | None:
-        """Return the public key that the log was begun with; None: unsigned."""
-        return self._store.vkey
-
-    def rows(self, session_id: str) -> list[LedgerRow]:
-        """Return every row of a session in order, bookkeeping too."""
-        return self._store.read_session(session_id)
-
-    def newest_row(self, session_id: str) -> LedgerRow | None:
-        """Return the newest row of a session, bookkeeping too; None if it has none."""
-        return self._store.find_newest(session_id)
-
-    def iter_rows(self, after_id: int = 0) -> Iterator[LedgerRow]:
-        """Yield every row of the log after an id, in order, bookkeeping too."""
-        for _, body in self._store.iter_bodies(after_id):
-            yield decode(body)
-
-    def sessions(self) -> list[tuple[str, int, int]]:
-        """Return (session id, id of its first row, id of its newest row), oldest session first."""
-        return self._store.read_sessions()
-
-    def find_spec(self, session_id: str) -> LedgerRow | None:
-        """Return the row that holds a session's spec, None if there is none."""
-        found = self._store.read_session(session_id, ("spec",))
-        return found[0] if found else None
-
-    def find_text(self, row: LedgerRow, label: str) -> str | None:
-        """Return a text kept beside a row; None if it was never kept or has been erased.
-
-        Raises:
-            LedgerTamperedError: it is not the text that the row commits to.
-        """
-        commitment = row.data.get("texts", {}).get(label)
-        kept = self._store.find_text(row.id, label)
-        if commitment is None or kept is None:
-            return None
-        if commit_to(*kept) != commitment:
-            raise LedgerTamperedError(f"the kept text {label!r} is not the one that was committed to", row_id=row.id)
-        return kept[1].decode("utf-8", "surrogatepass")
 
     def close(self) -> None:
         """Close the store; the file is whole afterwards."""
@@ -228,7 +180,7 @@ class Ledger:
             "frame_hash": arguments.text("frame_hash", frame_hash),
             "notes": arguments.text("notes", notes),
         }
-        session_id = arguments.text("session_id", session_id)
+        session_id = arguments.session(session_id)
         return self.note(Draft(Entry(kind="attest", session_id=session_id, state_origin="attest", data=data)))
 
     def raise_ceilings(self, session_id: str, changes: Mapping[str, int | None], *, why: str, who: str) -> LedgerRow:
@@ -345,10 +297,11 @@ class Ledger:
         if held is None and entry.closes is not None:
             raise LedgerError(f"a {entry.kind} row can close a reservation only by close_reservation")
         head = tx.head(entry.session_id)
+        if not draft.texts:
+            return tx.append(entry, fold(() if head is None else head.after, entry, held))
         salted = {label: (self._random(SALT_BYTES), encode_text(text)) for label, text in draft.texts.items()}
-        if salted:
-            commitments = {label: commit_to(salt, text) for label, (salt, text) in salted.items()}
-            entry = replace(entry, data={**entry.data, "texts": commitments})
+        commitments = {label: commit_to(salt, text) for label, (salt, text) in salted.items()}
+        entry = replace(entry, data={**entry.data, "texts": commitments})
         row = tx.append(entry, fold(() if head is None else head.after, entry, held))
         for label, (salt, text) in salted.items():
             tx.put_text(row, label, salt, text)
@@ -382,7 +335,7 @@ def spec_entry(spec: Answers, terms: Any) -> Entry:
     }
     if terms is not None:
         data["terms"] = terms
-    return Entry(kind="spec", session_id=arguments.text("session_id", spec.session_id), state_origin="spec", data=data)
+    return Entry(kind="spec", session_id=arguments.session(spec.session_id), state_origin="spec", data=data)
 
 
 def _made(make: Callable[[Balance], Draft], balance: Balance) -> Draft | DonewhenError:

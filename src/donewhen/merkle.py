@@ -143,7 +143,9 @@ class Frontier:
 
     def copy(self) -> Frontier:
         """Return another frontier of the same tree, to be appended to on its own."""
-        return Frontier(self.size, self._peaks)
+        other = Frontier.__new__(Frontier)  # what is copied was checked when it was made
+        other.size, other._peaks = self.size, self._peaks.copy()
+        return other
 
 
 def inclusion_proof(index: int, size: int, get_node: Callable[[int, int], bytes]) -> list[bytes]:

@@ -39,6 +39,7 @@ from donewhen.drafts import (
 )
 from donewhen.entry import LedgerRow
 from donewhen.errors import CircuitBreakerError, MissingExtraError, PriceUnknownError, SessionEndedError
+from donewhen.frozen import quick
 from donewhen.ledger import Draft, Ledger
 from donewhen.owner import this_process
 from donewhen.repeats import Repeats
@@ -52,6 +53,7 @@ OUTCOMES = ("done", "unmet", "breached", "failed", "halted")
 """How a session can end."""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permit:
     """Leave to make one attempt: what is reserved for it, and the request as it may be sent."""
@@ -69,6 +71,7 @@ class Permit:
     reserved: Amounts
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
     """What a settled reply leads to."""
@@ -188,7 +191,7 @@ class Session:
         def decide(balance: Balance) -> Draft:
             if self._ended is not None:
                 raise SessionEndedError(self.session_id, self._ended, "Begin a new session, or resume this one.")
-            turn = balance.used.turns + 1 if retry_of is None else retry_of.turn
+            turn = balance.used_turns + 1 if retry_of is None else retry_of.turn
             # The turn of an attempt that was abandoned is still reserved; that of one that was released is not.
             again = retry_of is not None and (retry_of.reserved.turns == 0 or retry_of.seq in self._abandoned)
             if balance.ceilings.cost_microusd is not None:
@@ -214,21 +217,20 @@ class Session:
     def _granted(self, row: LedgerRow, request: Request) -> Permit:
         if row.kind == "circuit_breaker":
             raise self._trip(row)
-        data = row.data
         return Permit(
             session_id=self.session_id,
             turn=row.turn_count,
-            attempt=data["attempt"],
+            attempt=row.data["attempt"],
             seq=row.seq,
-            request=request.clamped(data["max_tokens"]),
-            input_bound=data["input_bound"],
-            reserved=Amounts(*data["reserve"]),
+            request=request.clamped(row.data["max_tokens"]),
+            input_bound=row.data["input_bound"],
+            reserved=Amounts(*row.data["reserve"]),
         )
 
     def _trip(self, row: LedgerRow) -> CircuitBreakerError:
         """Tell a person of a breach that is on disk, and return the error to raise."""
         breach = breach_of(row)
-        tokens = row.balance.used.tokens if row.balance else 0
+        tokens = row.balance.used_tokens if row.balance else 0
         error = CircuitBreakerError(breach.reason, row.turn_count, tokens, breach=breach)
         try:
             ceilings = row.balance.ceilings if row.balance else self.breaker.ceilings
@@ -281,9 +283,9 @@ class Session:
             UnboundedRequestError: of `then`; nothing is written.
             PriceUnknownError: of `then`; the reply is settled all the same.
         """
-        calls = [(call.name, hash_arguments(call.arguments)) for call in reply.tool_calls]
+        hasher, price = self.ledger.hasher, self._price_of(permit.request.model)
+        calls = [(call.name, hash_arguments(call.arguments, hasher)) for call in reply.tool_calls]
         seen = self.repeats.most_with(calls)
-        price = self._price_of(permit.request.model)
         if reply.usage is not None:
             self.remember(permit.request.measured_by(reply.echo, reply.usage.total))
         ask = None if then is None else self._ask(then, None, then_texts)
@@ -291,8 +293,8 @@ class Session:
         def decide(balance: Balance, held: Amounts) -> tuple[Draft, list[Callable[[Balance], Draft]]]:
             breach = self._breach_of_tools(balance, reply, seen) if runs_tools else None
             runs = runs_tools and breach is None
-            tools = [intent(call, held=call.name in self.held_tools, run=runs) for call in reply.tool_calls]
-            entry = llm_entry(permit, reply, held, price, execution_time_ms=execution_time_ms, tools=tools)
+            tools = [intent(call, hasher, held=call.name in self.held_tools, run=runs) for call in reply.tool_calls]
+            entry = llm_entry(permit, reply, held, price, hasher, execution_time_ms=execution_time_ms, tools=tools)
             follow: list[Callable[[Balance], Draft]] = []
             if breach is not None:
                 follow.append(lambda _: Draft(breach_entry(self.session_id, permit.turn, breach)))
@@ -326,7 +328,7 @@ class Session:
         Raises:
             PermitClosedError: the permit was settled or released already; nothing is written.
         """
-        entry = released_entry(permit, failure, execution_time_ms)
+        entry = released_entry(permit, failure, execution_time_ms, self.ledger.hasher)
         rows = self.ledger.close_reservation(self.session_id, permit.seq, lambda _balance, _held: (Draft(entry), []))
         self._abandoned.discard(permit.seq)
         return self._wrote(rows[0])
@@ -392,7 +394,7 @@ class Session:
 
 
 def _refuse_unpriced(request: Request, price: Price | None, balance: Balance) -> None:
-    if price is None or balance.used.cost_microusd is None:
+    if price is None or balance.used_microusd is None:
         raise PriceUnknownError(request.model)
     for name in PRICED_OPTIONS.intersection(request.transcript.extra):
         raise PriceUnknownError(request.model, f"no price is known with the option {name!r}")

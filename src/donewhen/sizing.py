@@ -11,9 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+import orjson
+
 from donewhen.errors import UnboundedRequestError
 
 BoundKind = Literal["strict", "estimate"]
+
+_MESSAGE_FIELDS = frozenset({"role", "content"})
 
 ASCII_BYTES_PER_TOKEN = 4
 """The ratio of ``estimate`` for ASCII text. Source: OpenAI's and Anthropic's rule of thumb for English."""
@@ -140,8 +144,9 @@ class Sizer:
     def message(self, message: Mapping[str, Any]) -> int:
         """Return the size of a message."""
         # Some providers' messages carry more than content, such as tool calls.
-        others = {key: value for key, value in message.items() if key not in ("role", "content")}
-        return self.over.message + self.content(message.get("content", "")) + (self.json(others) if others else 0)
+        others = message.keys() - _MESSAGE_FIELDS
+        size = self.over.message + self.content(message.get("content", ""))
+        return size + (self.json({key: message[key] for key in others}) if others else 0)
 
     def content(self, content: object) -> int:
         """Return the size of a message's content: a text, or blocks."""
@@ -199,7 +204,10 @@ def unbounded_option(extra: Mapping[str, Any], tools: Sequence[Mapping[str, Any]
 def spell(value: object) -> bytes:
     """Return plain data as bytes to be hashed."""
     # A tuple and a list, or an SDK's object and its dict, are the same request.
-    return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
+    try:
+        return orjson.dumps(value, _as_plain, _SPELLING)
+    except TypeError:  # keys that are not text, numbers without end, lone surrogates; or not plain data at all
+        return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
 
 
 def _as_plain(value: object) -> object:
@@ -208,6 +216,8 @@ def _as_plain(value: object) -> object:
         return dump(mode="json", exclude_unset=True)
     raise UnboundedRequestError(f"a {type(value).__name__}, which is not plain data")
 
+
+_SPELLING = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=_as_plain)
 

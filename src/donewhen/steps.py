@@ -8,6 +8,7 @@ from typing import Any
 
 from donewhen.checks import Check, CheckContext
 from donewhen.client import ToolCall
+from donewhen.frozen import quick
 from donewhen.session import Permit
 from donewhen.tools import ToolResult
 
@@ -33,6 +34,7 @@ class LoopResult:
     """The tool calls that wait for a person."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Write:
     """Do something with the ledger; blocking, short, never to be cut in the middle."""
@@ -40,6 +42,7 @@ class Write:
     do: Callable[[], Any]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class CallClient:
     """Send the permitted request once. Sent back: (`Reply` or `Failure`, milliseconds)."""

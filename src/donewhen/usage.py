@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from donewhen.frozen import quick
+
 TOKENS_PER_PRICE_UNIT = 1_000_000
 """Prices are microusd for a million tokens, which is the number of US dollars for a million tokens times a million."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Usage:
     """The tokens that a provider says a call used, by kind; the kinds do not overlap."""
@@ -22,7 +25,7 @@ class Usage:
     @property
     def total(self) -> int:
         """Return the tokens of all kinds together."""
-        return self.all_input + self.output_tokens
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens + self.output_tokens
 
     @property
     def all_input(self) -> int:
@@ -54,9 +57,9 @@ class Price:
 
     def cost_microusd(self, usage: Usage) -> int:
         """Return the cost of a call that used this much, rounded up to a whole microusd."""
-        rates = self.tiers[0][1]
+        rates, given = self.tiers[0][1], usage.all_input
         for start, tier in self.tiers:
-            if usage.all_input >= start:
+            if given >= start:
                 rates = tier
         return _round_up(
             usage.input_tokens * rates.input
@@ -67,9 +70,11 @@ class Price:
 
     def most_microusd(self, input_tokens: int, output_tokens: int) -> int:
         """Return the most that so many tokens can cost, at the dearest rate that could apply."""
-        reachable = [rates for start, rates in self.tiers if start <= input_tokens]
-        dearest_input = max(max(r.input, r.cache_read, r.cache_write) for r in reachable)
-        dearest_output = max(r.output for r in reachable)
+        dearest_input = dearest_output = 0
+        for start, rates in self.tiers:
+            if start <= input_tokens:
+                dearest_input = max(dearest_input, rates.input, rates.cache_read, rates.cache_write)
+                dearest_output = max(dearest_output, rates.output)
         return _round_up(input_tokens * dearest_input + output_tokens * dearest_output)
 
     def most_output_tokens(self, input_tokens: int, cost_microusd: int) -> int | None:

@@ -14,8 +14,10 @@ from stores.kit import SIGNER, STORES, a_balance, add, an_entry
 
 from donewhen.entry import GENESIS, decode
 from donewhen.errors import LedgerError, LedgerFormatError
-from donewhen.merkle import leaf_hash, root_of
+from donewhen.merkle import leaf_hash, root_of, verify_consistency, verify_inclusion
 from donewhen.notes import Checkpoint, Verifier, open_note
+from donewhen.stores import Cosigned
+from donewhen.stores.log import consistency_proof, inclusion_proof
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
@@ -180,6 +182,39 @@ def test_a_text_cannot_be_put_beside_an_older_row_or_twice(store) -> None:
     assert len(store.read_session("s")) == 1
 
 
+def test_erasing_takes_every_text_of_one_session_and_none_of_others(store) -> None:
+    salt = b"s" * 32
+    with store.writing() as tx:
+        for session_id in ("a", "b", "a"):
+            tx.put_text(tx.append(an_entry(session_id), ()), "one", salt, b"text")
+    with store.writing() as tx:
+        assert tx.erase_texts("a") == 2
+        tx.append(an_entry("a"), ())
+    assert [store.find_text(row_id, "one") for row_id in (1, 2, 3)] == [None, (salt, b"text"), None]
+    assert store.scrub()
+
+
+def test_erasing_is_part_of_its_transaction(store) -> None:
+    with store.writing() as tx:
+        tx.put_text(tx.append(an_entry("a"), ()), "one", b"s" * 32, b"text")
+
+    def erase_and_fail() -> None:
+        with store.writing() as tx:
+            assert tx.erase_texts("a") == 1
+            tx.append(an_entry("a"), ())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        erase_and_fail()
+    assert store.find_text(1, "one") == (b"s" * 32, b"text")
+    with store.writing() as tx:
+        assert tx.erase_texts("a") == 1
+        tx.append(an_entry("a"), ())
+        assert tx.erase_texts("a") == 0
+    with pytest.raises(LedgerError, match="over"):
+        tx.erase_texts("a")
+
+
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +266,70 @@ def test_every_commit_is_sealed_with_the_root_over_all_rows(open_store, signer) 
         assert Checkpoint.parse(note) == Checkpoint(store.origin, sealed.size, root_of(leaves[: sealed.size]))
     assert [(sealed.start, sealed.size) for sealed in store.iter_sealed()] == [(0, 1), (1, 3), (3, 8), (8, 9), (9, 18)]
     assert [sealed.size for sealed in store.iter_sealed(3)] == [8, 9, 18]
+
+
+def test_a_sealed_state_is_found_by_what_it_covers(store) -> None:
+    assert store.newest_sealed() is store.sealed_at(0) is None
+    for count in (1, 2, 5):
+        add(store, *[an_entry()] * count)
+    states = list(store.iter_sealed())
+    assert store.newest_sealed() == states[-1]
+    assert [store.sealed_at(leaf) for leaf in range(9)] == [states[0], *[states[1]] * 2, *[states[2]] * 5, None]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 13])
+def test_proofs_are_read_from_what_is_stored(store, count) -> None:
+    for _ in range(count):
+        add(store, an_entry(), an_entry())
+    leaves = [leaf_hash(body) for _, body in store.iter_bodies()]
+    size = len(leaves)
+    for index, leaf in enumerate(leaves):
+        verify_inclusion(leaf, index, size, inclusion_proof(index, size, store.sealed_at), root_of(leaves))
+        proof = consistency_proof(index, size, store.sealed_at)
+        verify_consistency(index, size, proof, root_of(leaves[:index]), root_of(leaves))
+    assert consistency_proof(size, size, store.sealed_at) == []
+
+
+def test_a_cosignature_is_kept_beside_its_checkpoint_and_once(store, open_store) -> None:
+    add(store, an_entry())
+    add(store, an_entry())
+    first, second = Cosigned(1, "w1", "— w1 AAAA", "t1"), Cosigned(2, "w1", "— w1 BBBB", "t2")
+    store.put_cosigned(second, first)
+    store.put_cosigned(first)
+    store.put_cosigned(Cosigned(1, "w2", "— w2 CCCC", "t3"), Cosigned(1, "w1", first.line, "another time"))
+    store.put_cosigned()
+    assert [(found.size, found.vkey) for found in open_store().read_cosigned()] == [(1, "w1"), (1, "w2"), (2, "w1")]
+    assert store.read_cosigned(2) == [second]
+    assert store.read_cosigned(3) == []
+    assert len(list(store.iter_sealed())) == 2
+
+
+def test_a_cosignature_of_no_stored_checkpoint_is_refused_with_all_that_came_with_it(store) -> None:
+    add(store, an_entry(), an_entry())
+    for size in (1, 3):
+        with pytest.raises(LedgerError, match="of a checkpoint that is stored"):
+            store.put_cosigned(Cosigned(2, "w", "— w AAAA", "t"), Cosigned(size, "w", "— w AAAA", "t"))
+    assert store.read_cosigned() == []
+
+
+def test_rows_and_cosignatures_of_one_transaction_are_stored_together(store) -> None:
+    add(store, an_entry())
+
+    def fail() -> None:
+        with store.writing() as tx:
+            tx.append(an_entry(), ())
+            tx.put_cosigned(Cosigned(1, "w", "— w AAAA", "t"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert store.read_cosigned() == []
+    with store.writing() as tx:
+        tx.append(an_entry(), ())
+        tx.put_cosigned(Cosigned(1, "w", "— w AAAA", "t"))
+    assert len(store.read_cosigned()) == 1
+    with pytest.raises(LedgerError, match="over"):
+        tx.put_cosigned(Cosigned(1, "w", "— w BBBB", "t"))
 
 
 def test_a_store_is_the_same_after_it_was_closed(store, open_store) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stores.kit import SIGNER, STRANGER, add, an_entry, open_sqlite, said, say, tamper
 
-from donewhen.errors import LedgerError, LedgerTamperedError
+from donewhen.errors import LedgerError, LedgerFormatError, LedgerTamperedError, PermitClosedError
 from donewhen.ledger import Draft, Ledger
 from donewhen.merkle import Frontier, leaf_hash, root_of
 from donewhen.notes import Checkpoint, LocalSigner
@@ -92,6 +94,69 @@ def test_the_signature_is_made_in_the_same_transaction(tmp_store) -> None:
 def test_a_row_that_was_slipped_in_is_not_sealed_in_passing(ledger, tmp_store, seq) -> None:
     tamper(tmp_store, SLIPPED.format(id=4, seq=seq) + " WHERE id = 1")
     assert refused(ledger, "4 rows and its newest checkpoint covers 3") == 4
+
+
+def through_our_own_connection(ledger: Ledger, statement: str) -> None:
+    ledger.store._connections.writer.execute(statement)
+
+
+def through_another_connection(ledger: Ledger, statement: str) -> None:
+    with closing(sqlite3.connect(ledger.path, isolation_level=None)) as raw:
+        raw.execute(statement)
+
+
+def through_another_process(ledger: Ledger, statement: str) -> None:
+    code = "import sqlite3, sys; sqlite3.connect(sys.argv[1], isolation_level=None).execute(sys.argv[2])"
+    subprocess.run([sys.executable, "-c", code, ledger.path, statement], check=True, timeout=60)
+
+
+ROUTES = [through_our_own_connection, through_another_connection, through_another_process]
+
+
+@pytest.mark.parametrize("through", ROUTES)
+def test_a_row_that_is_slipped_in_between_two_writes_is_seen_whichever_way_it_came(ledger, through) -> None:
+    for number in range(3):
+        say(ledger, str(number))  # by now nothing but the file's version is looked at before a write
+    through(ledger, SLIPPED.format(id=7, seq=99) + " WHERE id = 1")
+    for _ in range(2):
+        assert refused(ledger, "7 rows and its newest checkpoint covers 6") == 7
+
+
+@pytest.mark.parametrize("through", ROUTES)
+def test_a_row_that_is_slipped_in_after_a_write_failed_is_seen(ledger, through) -> None:
+    with pytest.raises(LedgerFormatError):
+        ledger.note(Draft(an_entry("z", "check", data={})), Draft(an_entry("z", "no kind", data={})))
+    through(ledger, SLIPPED.format(id=4, seq=99) + " WHERE id = 1")
+    assert refused(ledger, "4 rows and its newest checkpoint covers 3") == 4
+
+
+def test_the_head_of_the_log_is_read_again_only_when_somebody_else_has_written(ledger) -> None:
+    statements: list[str] = []
+    ledger.store._connections.writer.set_trace_callback(statements.append)
+
+    def read_the_head() -> bool:
+        statements.clear()
+        say(ledger)
+        return any("sealed ORDER BY size DESC" in statement for statement in statements)
+
+    assert [read_the_head() for _ in range(2)] == [False, False]
+    through_another_connection(ledger, "INSERT INTO shape (id) VALUES (1)")  # no row, but it could have been one
+    assert [read_the_head() for _ in range(2)] == [True, False]
+    with another(ledger) as new:
+        say(new)
+    assert [read_the_head() for _ in range(2)] == [True, False]
+
+
+def test_a_reservation_that_somebody_else_closed_is_closed(ledger) -> None:
+    ledger.note(Draft(an_entry("z", "open", data={"ceilings": [9, 999, None, None, None, None]})))
+    row = ledger.admit("z", lambda _: Draft(an_entry("z", "reserve", data={"reserve": [1, 10, 0, 0]})))
+    free = Draft(an_entry("z", "error", closes=row.seq))
+    with another(ledger) as new:
+        new.close_reservation("z", row.seq, lambda _balance, _held: (free, []))
+    for _ in range(2):
+        with pytest.raises(PermitClosedError):
+            ledger.close_reservation("z", row.seq, lambda _balance, _held: (free, []))
+    assert [one.kind for one in ledger.rows("z")] == ["open", "reserve", "error"]
 
 
 @pytest.mark.parametrize("row_id", [0, -7])

@@ -18,7 +18,7 @@ from stores.kit import SIGNER, STRANGER, add, an_entry, open_sqlite, run, said, 
 from donewhen.entry import Entry
 from donewhen.errors import LedgerError, LedgerFormatError, LedgerTamperedError, LedgerUnavailableError
 from donewhen.ledger import Draft, Ledger
-from donewhen.stores import forks, sqlite, sqlite_connections, sqlite_schema, sqlite_transaction
+from donewhen.stores import Cosigned, forks, sqlite_connections, sqlite_reads, sqlite_schema, sqlite_transaction
 from donewhen.testing import FakeClock
 
 LEDGER_COLUMNS = [
@@ -62,6 +62,7 @@ def ledger(tmp_store):
         ledger.doubt_reservation("z", row.seq, Draft(an_entry("z", "abandoned", doubts=row.seq)))
         closing_entry = an_entry("z", "llm", closes=row.seq, data={"cost_microusd": 0})
         ledger.close_reservation("z", row.seq, lambda _balance, _held: (Draft(closing_entry), []))
+        ledger.store.put_cosigned(Cosigned(2, "a witness", "its line", "now"))
         yield ledger
 
 
@@ -95,6 +96,17 @@ def test_the_views_show_what_the_ledger_shows(raw, ledger) -> None:
     assert (attestation[0], *attestation[1:3], *attestation[4:]) == (3, "s", "ann", "fine", "f" * 64)
 
 
+def test_what_stands_in_the_table_of_types_is_shown_nowhere(raw) -> None:
+    views = {name: raw.execute(f"SELECT * FROM {name}").fetchall() for name in ("ledger", "attestations", "spec")}
+    raw.execute("INSERT INTO shape (id, session_id, token_delta, reviewer) VALUES (1, 's', 999, 'eve')")
+    assert {name: raw.execute(f"SELECT * FROM {name}").fetchall() for name in views} == views
+
+
+def test_a_view_finds_a_session_by_its_index(raw) -> None:
+    plan = raw.execute("EXPLAIN QUERY PLAN SELECT SUM(token_delta) FROM ledger WHERE session_id = 's'").fetchall()
+    assert any("USING INDEX entries_by_session" in step[3] for step in plan)
+
+
 def test_the_columns_hold_what_their_types_say(raw) -> None:
     for view, wanted in (("ledger", LEDGER_COLUMNS), ("attestations", ATTESTATION_COLUMNS)):
         kinds = {"INTEGER": "integer", "TEXT": "text"}
@@ -109,7 +121,7 @@ def test_the_tutorials_sql_works(raw) -> None:
     assert raw.execute("SELECT state_origin FROM ledger ORDER BY id LIMIT 2").fetchall() == [("one",), ("two",)]
 
 
-TABLES = ("entries", "sealed", "log", "ledger", "attestations", "spec")
+TABLES = ("entries", "sealed", "cosigned", "log", "ledger", "attestations", "spec")
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -138,6 +150,11 @@ REPLACING = {
     "no id": "INSERT INTO entries (body) SELECT json_set(body, '$.seq', 99) FROM entries WHERE id = 1",
     "a checkpoint": "INSERT OR REPLACE INTO sealed SELECT * FROM sealed",
     "an old checkpoint": "INSERT INTO sealed SELECT 0, 0, note, nodes FROM sealed LIMIT 1",
+    "a cosignature": "INSERT OR REPLACE INTO cosigned SELECT * FROM cosigned",
+    "a cosignature by its id": "INSERT OR REPLACE INTO cosigned SELECT id, size, vkey, 'x', at FROM cosigned",
+    "a cosignature by what it says": "INSERT OR REPLACE INTO cosigned (size, vkey, line, at)"
+    " SELECT size, vkey, line, 'x' FROM cosigned",
+    "a cosignature of nothing": "INSERT INTO cosigned (size, vkey, line, at) VALUES (99, 'w', 'x', 'now')",
     "the log": "INSERT OR REPLACE INTO log (id, origin) VALUES (1, 'mine')",
     "a second log": "INSERT INTO log (id, origin) VALUES (2, 'mine')",
     "a text": "INSERT OR REPLACE INTO texts (entry_id, label, salt, body) SELECT entry_id, label, salt, 'x' FROM texts",
@@ -162,8 +179,26 @@ def test_nothing_can_be_replaced(raw, what) -> None:
 def test_a_kept_text_can_be_erased(raw, ledger) -> None:
     (row,) = [row for row in ledger.rows("z") if row.kind == "open"]
     assert ledger.find_text(row, "task") == "text"
-    raw.execute("DELETE FROM texts")
+    raw.execute("UPDATE texts SET salt = zeroblob(32), body = zeroblob(length(body))")
     assert ledger.find_text(row, "task") is None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM texts",
+        "UPDATE texts SET body = zeroblob(length(body))",
+        "UPDATE texts SET salt = zeroblob(32)",
+        "UPDATE texts SET salt = zeroblob(32), body = zeroblob(1)",
+        "UPDATE texts SET salt = zeroblob(32), body = zeroblob(length(body)), label = 'other'",
+        "UPDATE texts SET salt = zeroblob(32), body = zeroblob(length(body)), entry_id = 1",
+    ],
+)
+def test_a_kept_text_goes_in_no_other_way(raw, ledger, statement) -> None:
+    (row,) = [row for row in ledger.rows("z") if row.kind == "open"]
+    with pytest.raises(sqlite3.Error, match="only erased"):
+        raw.execute(statement)
+    assert ledger.find_text(row, "task") == "text"
 
 
 def test_a_changed_text_is_noticed(ledger) -> None:
@@ -177,11 +212,11 @@ def test_a_changed_text_is_noticed(ledger) -> None:
 @pytest.mark.parametrize("kinds", [None, ("llm", "write")])
 def test_reading_a_session_does_not_scan(raw, kinds) -> None:
     marks = "" if kinds is None else f" AND kind IN ({', '.join(repr(kind) for kind in kinds)})"
-    plan = raw.execute(f"EXPLAIN QUERY PLAN {sqlite._SESSION}{marks} ORDER BY seq", ("s",)).fetchall()
+    plan = raw.execute(f"EXPLAIN QUERY PLAN {sqlite_reads._SESSION}{marks} ORDER BY seq", ("s",)).fetchall()
     assert [line[3] for line in plan] == ["SEARCH entries USING INDEX entries_by_session (session_id=?)"]
 
 
-@pytest.mark.parametrize("name", ["HEAD", "_ROW", "_CLOSING", "_DOUBTING", "_SEALED_AT"])
+@pytest.mark.parametrize("name", ["HEAD", "_ROW", "_CLOSING", "_DOUBTING", "SEALED_AT"])
 def test_what_a_turn_reads_is_found_by_an_index(raw, name) -> None:
     sql = getattr(sqlite_transaction, name)
     plan = raw.execute(f"EXPLAIN QUERY PLAN {sql}", ("s", 1)[: sql.count("?")]).fetchall()

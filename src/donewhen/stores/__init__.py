@@ -13,10 +13,13 @@ from typing import Protocol
 
 from donewhen.balance import Balance
 from donewhen.entry import Entry, LedgerRow
+from donewhen.frozen import quick
+from donewhen.notes import Signer
 
-__all__ = ["Head", "Sealed", "Store", "Transaction"]
+__all__ = ["Cosigned", "Head", "Sealed", "Store", "Transaction"]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Head:
     """The newest row of a session, as far as the next one needs it."""
@@ -27,6 +30,7 @@ class Head:
     after: tuple[Balance, ...]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Sealed:
     """One sealed state of the log, as stored."""
@@ -39,6 +43,20 @@ class Sealed:
     """The checkpoint; signed, unless the log has no key."""
     nodes: bytes
     """The hashes of all subtrees completed by rows start..size-1, 32 bytes each, leaf first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigned:
+    """One cosignature, as stored: what a witness said of one of the log's checkpoints."""
+
+    size: int
+    """The size that the checkpoint states."""
+    vkey: str
+    """The witness's public key, as `donewhen.cosignatures.Cosigner.parse` reads it."""
+    line: str
+    """The signature line, without the line feed that ends it."""
+    at: str
+    """When it was stored, ISO 8601, UTC. When the witness signed stands in the line."""
 
 
 class Transaction(Protocol):
@@ -54,6 +72,27 @@ class Transaction(Protocol):
 
     def put_text(self, row: LedgerRow, label: str, salt: bytes, text: bytes) -> None:
         """Keep a text beside a row of this transaction, outside the log."""
+        ...
+
+    def erase_texts(self, session_id: str) -> int:
+        """Overwrite every text kept beside a session's rows, salt and all, and return how many there were.
+
+        On disk when the transaction has been left without an error, if a row was appended in it that says so.
+        """
+        ...
+
+    def put_cosigned(self, cosigned: Cosigned) -> None:
+        """Keep a cosignature of a stored checkpoint; one that is there already is not kept twice."""
+        ...
+
+    def hand_over(self, successor: Signer) -> None:
+        """Hand the log on to another key with this commit.
+
+        Both keys sign its checkpoint; every later commit is the new key's. Nothing can be appended after it.
+
+        Raises:
+            LedgerError: the transaction has no row, or is over.
+        """
         ...
 
     def find_row(self, session_id: str, seq: int) -> LedgerRow | None:
@@ -110,12 +149,41 @@ class Store(Protocol):
         """Yield every sealed state of the log in order, lazily."""
         ...
 
+    def newest_sealed(self) -> Sealed | None:
+        """Return the newest sealed state of the log, None if it has no row."""
+        ...
+
+    def sealed_at(self, leaf: int) -> Sealed | None:
+        """Return the first sealed state that covers more rows than `leaf`, None if none does."""
+        ...
+
+    def read_cosigned(self, size: int | None = None) -> list[Cosigned]:
+        """Return what witnesses cosigned, smallest checkpoint first; only of one checkpoint where a size is given."""
+        ...
+
+    def put_cosigned(self, *cosigned: Cosigned) -> None:
+        """Keep cosignatures of stored checkpoints; one that is there already is not kept twice.
+
+        Raises:
+            LedgerUnavailableError: the store could not be written.
+            LedgerError: no checkpoint of that size is stored.
+        """
+        ...
+
     def read_sessions(self) -> list[tuple[str, int, int]]:
         """Return (session id, id of its first row, id of its newest row), oldest session first."""
         ...
 
     def find_text(self, row_id: int, label: str) -> tuple[bytes, bytes] | None:
         """Return (salt, text) kept beside a row, None if it was never kept or has been erased."""
+        ...
+
+    def scrub(self) -> bool:
+        """Leave no trace of erased texts in any file of the store; False while somebody reads an older state of it.
+
+        Raises:
+            LedgerUnavailableError: the store could not be written.
+        """
         ...
 
     def close(self) -> None:

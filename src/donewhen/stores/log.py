@@ -5,6 +5,10 @@ a C2SP checkpoint, in the same transaction as the rows. So there is never a row 
 before a writer extends the log it holds the stored head against what was signed. A row that somebody slipped in is
 refused, not sealed in passing.
 
+A log can be handed on to another key. The row that says so is the last of its commit, whose checkpoint both keys sign:
+the old one since it was the log's until then, the new one so that nobody who has only the old key can hand the log on
+at another place. Whoever follows a log follows each of these steps.
+
 A commit stores the hashes of all subtrees that its rows complete, in one insert-only table. Any node of the tree is
 found from them, so that extending costs the same at a million rows as at ten.
 """
@@ -12,17 +16,42 @@ found from them, so that extending costs the same at a million rows as at ten.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, cast
 
+from donewhen import merkle
+from donewhen.entry import decode
 from donewhen.errors import CheckpointError, LedgerError, LedgerTamperedError
-from donewhen.merkle import Frontier, peak_nodes
-from donewhen.notes import Checkpoint, Signer, Verifier, open_note, sign_note
+from donewhen.keyring import ROTATE, KeyChange, Keyring
+from donewhen.merkle import Frontier, leaf_hash, peak_nodes
+from donewhen.notes import Checkpoint, Signer, Verifier, checkpoint_text, open_note, sign_note
 from donewhen.stores import Sealed
 
 HASH_BYTES = 32
 
+KeyRows = Callable[[int], Sequence[tuple[int, str]]]
+"""Gives (id, stored body) of the rows about keys after an id, in order."""
+
+
+class CheckpointSigner(Signer, Protocol):
+    """A signer that remembers what it signed, and signs a log only where it extends that."""
+
+    def sign_checkpoint(self, text: str, old_size: int, proof: Sequence[bytes]) -> bytes:
+        """Return the Ed25519 signature over a checkpoint: 64 bytes.
+
+        Args:
+            text: the checkpoint's text.
+            old_size: the rows of the checkpoint that this one builds on.
+            proof: the consistency proof between the two.
+
+        Raises:
+            LedgerTamperedError: the log does not extend what was signed before.
+            LedgerUnavailableError: there is no answer, or none that is a signature; nothing is stored.
+        """
+        ...
+
 
 class LogState:
-    """What one process knows of a log: its size, its right edge and its newest checkpoint.
+    """What one process knows of a log: its size, its right edge, its newest checkpoint and its key.
 
     Args:
         origin: the log's name, the first line of every checkpoint.
@@ -42,16 +71,24 @@ class LogState:
         """Return the number of rows this process has seen sealed."""
         return self.frontier.size
 
-    def catch_up(self, rows: int, newest: tuple[int, str] | None, sealed_at: Callable[[int], Sealed | None]) -> bool:
+    def catch_up(
+        self,
+        rows: int,
+        newest: tuple[int, str] | None,
+        sealed_at: Callable[[int], Sealed | None],
+        key_rows: KeyRows = lambda _after: (),
+    ) -> bool:
         """Hold the stored head of the log against what was signed; tell whether somebody else has written.
 
         Args:
             rows: how many rows the store has.
             newest: size and note of its newest checkpoint, None if it has none.
             sealed_at: finds the first sealed state that covers more rows than its argument.
+            key_rows: gives the rows about keys after an id.
 
         Raises:
             LedgerTamperedError: they do not agree; nothing may be appended.
+            LedgerError: the log was handed on to another key than this process has; nothing may be appended.
         """
         size, note = newest or (0, None)
         if rows != size:
@@ -69,34 +106,132 @@ class LogState:
             raise LedgerTamperedError(
                 "the log was rewritten while this process had it open: its newest checkpoint is gone", row_id=self.size
             )
+        verifier = follow_rotations(self.origin, self.verifier, key_rows(self.size), sealed_at)
         frontier = load_frontier(size, sealed_at)
-        root = read_checkpoint(note, self.origin, size, self.verifier)
+        root = read_checkpoint(note, self.origin, size, verifier)
         if frontier.root() != root:
             raise LedgerTamperedError(f"the stored tree of {size} rows does not have the root that was signed")
-        self.frontier, self.note = frontier, note
+        if self.signer is not None and verifier is not None and self.signer.vkey != verifier.vkey:
+            raise LedgerError(
+                f"the log was handed on to the key {verifier.name!r} while this process had it open with the key "
+                f"{self.signer.name!r}. Nothing was written: open the ledger again with the new key."
+            )
+        self.frontier, self.note, self.verifier = frontier, note, verifier
         return True
 
-    def extend(self, leaves: Sequence[bytes]) -> tuple[Sealed, Frontier]:
-        """Return the sealed state that adds these leaf hashes. `commit` makes it this process's own."""
+    def extend(
+        self,
+        leaves: Sequence[bytes],
+        sealed_at: Callable[[int], Sealed | None] = lambda _leaf: None,
+        successor: Signer | None = None,
+    ) -> tuple[Sealed, Frontier]:
+        """Return the sealed state that adds these leaf hashes. `commit` makes it this process's own.
+
+        Args:
+            leaves: the leaf hashes of the rows that are added.
+            sealed_at: finds the first sealed state that covers more rows than its argument.
+            successor: the key that the log is handed on to with the last of these rows; it signs too.
+
+        Raises:
+            CheckpointError: a signer gave no signature, or the successor one that is not good.
+        """
         start = self.frontier.size
         frontier = self.frontier.copy()
         nodes = b"".join([node for leaf in leaves for node in frontier.append(leaf)])
-        text = Checkpoint(self.origin, frontier.size, frontier.root()).text()
-        note = text if self.signer is None else sign_note(text, self.signer)
-        return Sealed(frontier.size, start, note, nodes), frontier
+        if not start:
+            Checkpoint(self.origin, start, frontier.root())  # raises, if the log's name cannot stand in a checkpoint
+        text = checkpoint_text(self.origin, frontier.size, frontier.root())
+        sealed = Sealed(frontier.size, start, text, nodes)
+        if self.signer is not None:
+            note = _sign(self.signer, sealed, sealed_at)
+            if successor is not None:
+                note += _sign(successor, sealed, sealed_at).rpartition("\n\n")[2]
+                # A new key that cannot sign would leave a log that nobody can go on with.
+                open_note(note, Verifier.parse(successor.vkey))
+            sealed = Sealed(frontier.size, start, note, nodes)
+        return sealed, frontier
 
-    def commit(self, sealed: Sealed, frontier: Frontier) -> None:
-        """Take a sealed state as known, once it is on disk."""
+    def commit(self, sealed: Sealed, frontier: Frontier, successor: Signer | None = None) -> None:
+        """Take a sealed state as known, once it is on disk, and with it the key that the log was handed on to."""
         self.frontier, self.note = frontier, sealed.note
+        if successor is not None:
+            self.signer, self.verifier = successor, Verifier.parse(successor.vkey)
+
+
+class _BoundSigner:
+    """A signer that remembers, told which state it is to sign and on which it builds."""
+
+    def __init__(self, signer: CheckpointSigner, sealed: Sealed, sealed_at: Callable[[int], Sealed | None]) -> None:
+        self.name, self.vkey = signer.name, signer.vkey
+        self._signer, self._sealed, self._sealed_at = signer, sealed, sealed_at
+
+    def sign(self, message: bytes) -> bytes:
+        old, sealed = self._sealed.start, self._sealed
+
+        def with_new(leaf: int) -> Sealed | None:
+            return sealed if leaf >= old else self._sealed_at(leaf)
+
+        proof = consistency_proof(old, sealed.size, with_new)
+        return self._signer.sign_checkpoint(message.decode(), old, proof)
+
+
+def _sign(signer: Signer, sealed: Sealed, sealed_at: Callable[[int], Sealed | None]) -> str:
+    """Return the note of a state that is not signed yet."""
+    if hasattr(signer, "sign_checkpoint"):  # which is quicker than asking for the protocol, at every commit
+        signer = _BoundSigner(cast("CheckpointSigner", signer), sealed, sealed_at)
+    return sign_note(sealed.note, signer)
+
+
+def follow_rotations(
+    origin: str,
+    verifier: Verifier | None,
+    key_rows: Sequence[tuple[int, str]],
+    sealed_at: Callable[[int], Sealed | None],
+) -> Verifier | None:
+    """Return the key that signs a log after these rows, each step of which is proven.
+
+    Args:
+        origin: the log.
+        verifier: the key before them; None: the log has none.
+        key_rows: (id, stored body) of rows about keys, in order.
+        sealed_at: finds the first sealed state that covers more rows than its argument.
+
+    Raises:
+        LedgerTamperedError: a rotation is not the last row of its commit, not the row that was sealed there, does not
+            start from the key before it, or is not signed by both keys.
+    """
+    bodies = dict(key_rows)
+    for change in Keyring(decode(body) for body in bodies.values()).changes:
+        if change.action == ROTATE:
+            body = bodies.get(change.row_id)
+            if verifier is None or change.old != verifier.vkey or body is None:
+                raise LedgerTamperedError("the rotation does not start from the log's key", row_id=change.row_id)
+            verifier = _follow(origin, verifier, change, body, sealed_at)
+    return verifier
+
+
+def _follow(
+    origin: str, old: Verifier, change: KeyChange, body: str, sealed_at: Callable[[int], Sealed | None]
+) -> Verifier:
+    size, new = change.row_id, Verifier.parse(change.vkey)
+    sealed = sealed_at(size - 1)
+    if sealed is None or sealed.size != size:
+        raise LedgerTamperedError("the rotation is not the last row of its commit", row_id=size)
+    frontier = load_frontier(size - 1, sealed_at)
+    frontier.append(leaf_hash(body.encode()))
+    for verifier in (old, new):
+        if read_checkpoint(sealed.note, origin, size, verifier) != frontier.root():
+            raise LedgerTamperedError("the rotation is not the row that was sealed in its place", row_id=size)
+    return new
 
 
 def check_signer(path: str, given: str | None, vkey: str | None) -> None:
-    """Refuse to write to a log with another key than the one that it was begun with, or with none.
+    """Refuse to write to a log with another key than its own, or with none.
 
     Args:
         path: the store, for messages.
         given: the public key of whoever wants to write; None: no key.
-        vkey: the public key of the log; None: it has none.
+        vkey: the public key of the log, the newest where it was rotated; None: it has none.
 
     Raises:
         LedgerError: they are not the same.
@@ -107,6 +242,19 @@ def check_signer(path: str, given: str | None, vkey: str | None) -> None:
         raise LedgerError(f"{path} was begun without a key. Open it without one, or begin a new ledger.")
     name = vkey.split("+", 1)[0]
     raise LedgerError(f"{path} is signed by the key {name!r}. Hand in that key to write to it.")
+
+
+def current_key(first_vkey: str | None, key_rows: Sequence[tuple[int, str]]) -> str | None:
+    """Return the public key that a log has now, as its rows say. `LogState.catch_up` holds that against what was signed.
+
+    Args:
+        first_vkey: the key that the log was begun with; None: it has none.
+        key_rows: (id, stored body) of all rows about keys, in order.
+
+    Raises:
+        LedgerTamperedError: the rows do not lead from one key to the next.
+    """
+    return Keyring(decode(body) for _, body in key_rows).current_log_key(first_vkey)
 
 
 def read_checkpoint(note: str, origin: str, size: int, verifier: Verifier | None) -> bytes:
@@ -163,6 +311,42 @@ def find_node(level: int, index: int, sealed_at: Callable[[int], Sealed | None])
     if len(node) != HASH_BYTES:
         raise LedgerTamperedError("the stored tree has a gap", row_id=last_leaf + 1)
     return node
+
+
+def inclusion_proof(index: int, size: int, sealed_at: Callable[[int], Sealed | None]) -> list[bytes]:
+    """Prove from the stored nodes that a row is under the root of an earlier or the newest checkpoint.
+
+    Args:
+        index: the row's place in the log, from 0: its id less one.
+        size: rows under the checkpoint.
+        sealed_at: finds the first sealed state that covers more rows than its argument.
+
+    Returns:
+        The digests from the leaf's sibling up to the root's child.
+
+    Raises:
+        ValueError: there is no such row under that checkpoint.
+        LedgerTamperedError: a node is missing.
+    """
+    return merkle.inclusion_proof(index, size, lambda level, place: find_node(level, place, sealed_at))
+
+
+def consistency_proof(old: int, new: int, sealed_at: Callable[[int], Sealed | None]) -> list[bytes]:
+    """Prove from the stored nodes that the log of `new` rows begins with its first `old` rows.
+
+    Args:
+        old: rows under the earlier checkpoint.
+        new: rows under the later one.
+        sealed_at: finds the first sealed state that covers more rows than its argument.
+
+    Returns:
+        The digests, as RFC 6962 orders them. Empty from no rows, and between equal sizes.
+
+    Raises:
+        ValueError: the sizes are not those of an earlier and a later state.
+        LedgerTamperedError: a node is missing.
+    """
+    return merkle.consistency_proof(old, new, lambda level, place: find_node(level, place, sealed_at))
 
 
 def completed_before(leaf: int) -> int:

@@ -13,30 +13,40 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any
 
 from donewhen.arguments import is_storable
-from donewhen.entry import LedgerRow, decode
 from donewhen.errors import LedgerError, LedgerFormatError, LedgerTamperedError, LedgerUnavailableError
 from donewhen.notes import Signer, Verifier
-from donewhen.stores import Head, Sealed, forks
+from donewhen.stores import Cosigned, Head, Sealed, forks
 from donewhen.stores.lock import Turnstile
-from donewhen.stores.log import LogState, check_signer
+from donewhen.stores.log import LogState, check_signer, current_key
 from donewhen.stores.sqlite_connections import (
     Connections,
     connect,
     connect_read_only,
     connect_reader,
+    empty_wal,
     identify,
     not_synced,
     translate,
     use_wal,
 )
+from donewhen.stores.sqlite_reads import SQLiteReads
 from donewhen.stores.sqlite_schema import MIGRATIONS, check_format, migrate, read_log
-from donewhen.stores.sqlite_transaction import HEAD, SQLiteTransaction, newest_sealed, sealed_finder
+from donewhen.stores.sqlite_transaction import (
+    NEVER_SEEN,
+    Opened,
+    SQLiteTransaction,
+    Writing,
+    catch_up,
+    key_row_finder,
+    read_changes,
+    sealed_finder,
+)
 
 WAIT_SECONDS = 30.0
 """How long a writer waits for its turn before it says that the store is not available."""
@@ -44,22 +54,8 @@ WAIT_SECONDS = 30.0
 FORK_WAIT_SECONDS = 5.0
 """How long a fork waits for threads that are writing or reading."""
 
-LEAST_ID = -(2**63)
-"""The least id that SQLite can hold: whoever slips in a row can choose one below 1, and is to be seen."""
 
-PAGE_ROWS = 512
-"""How many rows are read at a time where all are."""
-
-_SESSION = "SELECT body FROM entries WHERE session_id = ?"
-_SESSIONS = "SELECT session_id, min(id), max(id) FROM entries GROUP BY session_id ORDER BY 2"
-_BODIES = "SELECT id, CAST(body AS BLOB) FROM entries WHERE id >= ? AND id <= ? ORDER BY id LIMIT ?"
-_NEWEST_ID = "SELECT max(id) FROM entries"
-_SEALED = "SELECT size, start, note, nodes FROM sealed WHERE size >= ? AND size <= ? ORDER BY size LIMIT ?"
-_NEWEST_SIZE = "SELECT max(size) FROM sealed"
-_TEXT = "SELECT salt, body FROM texts WHERE entry_id = ? AND label = ?"
-
-
-class SQLiteStore:
+class SQLiteStore(SQLiteReads):
     """A ledger's rows, log and kept texts in one SQLite file.
 
     Args:
@@ -73,7 +69,7 @@ class SQLiteStore:
     Raises:
         LedgerUnavailableError: the file cannot be opened.
         LedgerFormatError: it is something else's database.
-        LedgerError: the log has a key and `signer` is not it, or the log has none and a signer was given.
+        LedgerError: the log has a key and `signer` is not the one it has now, or it has none and a signer was given.
     """
 
     def __init__(
@@ -103,77 +99,81 @@ class SQLiteStore:
         self._is_stranded = False
         self._log: LogState | None = None
         self._heads: dict[str, Head] = {}
+        self._seen = NEVER_SEEN
         self._use(Connections())
         with self._translated():
             self._open()
         forks.watch(self)
 
-    @contextmanager
-    def writing(self) -> Generator[SQLiteTransaction, None, None]:
+    def writing(self) -> AbstractContextManager[SQLiteTransaction]:
         """Open the one way to write; see `donewhen.stores.Store`."""
+        return Writing(self._enter, self._leave)
+
+    def _enter(self) -> Opened:
+        """Begin a transaction. Until `_leave` no other thread and no other process can."""
         if self._read_only:
             raise LedgerUnavailableError(self.path, "the ledger was opened for reading only")
         lock = self._write_lock
         if not lock.acquire(timeout=self._wait_seconds):
             raise LedgerUnavailableError(self.path, f"another thread has been writing for {self._wait_seconds} s")
-        try:
-            if self._is_writing:
-                raise LedgerError("this thread is in a transaction of this ledger already")
-            self._is_writing = True
-            try:
-                yield from self._transaction()
-            finally:
-                self._is_writing = False
-        finally:
+        if self._is_writing:
             lock.release()
-
-    def _transaction(self) -> Generator[SQLiteTransaction, None, None]:
-        with self._translated():
-            connection, log = self._open()
-        pid, transaction = os.getpid(), None
+            raise LedgerError("this thread is in a transaction of this ledger already")
+        self._is_writing = True
+        connection = None
         try:
-            transaction = self._begin(connection, log)
-            yield transaction
-            if os.getpid() != pid:
+            connection, log = self._open()
+            return Opened(lock, self._connections.pid, connection, log, self._begin(connection, log))
+        except BaseException as error:
+            self._let_go(lock, connection)
+            if isinstance(error, (sqlite3.Error, OSError)):
+                raise translate(self.path, error) from error
+            raise
+
+    def _leave(self, opened: Opened, error: BaseException | None) -> None:
+        """End a transaction: commit it if there was no error, else undo it."""
+        lock, pid, connection, log, transaction = opened
+        is_ours = os.getpid() == pid
+        try:
+            if error is None and not is_ours:
                 raise LedgerError("the process was forked in a transaction, which is the parent's to end")
-            self._commit(connection, log, transaction)
-        except sqlite3.Error as error:
-            raise translate(self.path, error) from error
+            if error is None:
+                self._commit(connection, log, transaction)
+        except sqlite3.Error as failure:
+            raise translate(self.path, failure) from failure
         finally:
-            if transaction is not None:
-                transaction.is_over = True
-            if os.getpid() == pid:
+            transaction.is_over = True
+            self._let_go(lock, connection if is_ours else None)
+        if isinstance(error, sqlite3.Error):
+            raise translate(self.path, error) from error
+
+    def _let_go(self, lock: threading.RLock, connection: sqlite3.Connection | None) -> None:
+        """Let the next writer in, after undoing what is not committed."""
+        try:
+            if connection is not None:
                 self._roll_back(connection)
                 self._turnstile.leave()
+        finally:
+            self._is_writing = False
+            lock.release()
 
-    def read_session(self, session_id: str, kinds: Sequence[str] | None = None) -> list[LedgerRow]:
-        """Return the rows of a session in order, of these kinds or of all."""
-        marks = f" AND kind IN ({', '.join('?' * len(kinds))})" if kinds is not None else ""
-        found = self._read(f"{_SESSION}{marks} ORDER BY seq", (session_id, *(kinds or ())))
-        return [decode(body) for (body,) in found]
+    def put_cosigned(self, *cosigned: Cosigned) -> None:
+        """Keep cosignatures of stored checkpoints; one that is there already is not kept twice."""
+        with self.writing() as transaction:
+            for one in cosigned:
+                transaction.put_cosigned(one)
 
-    def find_newest(self, session_id: str) -> LedgerRow | None:
-        """Return the newest row of a session, None if it has none."""
-        found = self._read(HEAD, (session_id,))
-        return decode(found[0][1]) if found else None
-
-    def iter_bodies(self, after_id: int = 0) -> Iterator[tuple[int, bytes]]:
-        """Yield (id, stored body) of every row in order, as many as there are at the first."""
-        return self._iter(_BODIES, _NEWEST_ID, after_id)
-
-    def iter_sealed(self, after_size: int = 0) -> Iterator[Sealed]:
-        """Yield every sealed state of the log in order, as many as there are at the first."""
-        for row in self._iter(_SEALED, _NEWEST_SIZE, after_size):
-            yield Sealed(*row)
-
-    def read_sessions(self) -> list[tuple[str, int, int]]:
-        """Return (session id, id of its first row, id of its newest row), oldest session first."""
-        return self._read(_SESSIONS, ())
-
-    def find_text(self, row_id: int, label: str) -> tuple[bytes, bytes] | None:
-        """Return (salt, text) kept beside a row, None if it was never kept or has been erased."""
-        found = self._read(_TEXT, (row_id, label))
-        return found[0] if found else None
+    def scrub(self) -> bool:
+        """Write the write-ahead log into the file and empty it; False while somebody reads an older state."""
+        with self._write_lock, self._translated():
+            if self._is_writing:
+                raise LedgerError("this thread is in a transaction of this ledger already")
+            connection, _ = self._open()
+            self._turnstile.enter()
+            try:
+                return empty_wal(connection, self._wait_seconds)
+            finally:
+                self._turnstile.leave()
 
     def close(self) -> None:
         """Close every connection; the file is whole afterwards."""
@@ -253,6 +253,7 @@ class SQLiteStore:
             self._connections.wal = identify(self.path + "-wal")
             self._log = log
         self._heads.clear()
+        self._seen = NEVER_SEEN
         return writer, log
 
     def _connect(self) -> sqlite3.Connection:
@@ -265,6 +266,9 @@ class SQLiteStore:
         try:
             if not self._read_only:
                 connection.execute("PRAGMA synchronous = FULL")
+                # From the first text on: what SQLite moves, or keeps for an undo, must not outlive an erased text.
+                connection.execute("PRAGMA secure_delete = ON")
+                connection.execute("PRAGMA temp_store = MEMORY")
             if check_format(connection, self.path) < len(MIGRATIONS):
                 self._migrate(connection)
         except BaseException:
@@ -286,9 +290,11 @@ class SQLiteStore:
 
     def _load_log(self, connection: sqlite3.Connection) -> LogState:
         origin, vkey = read_log(connection, self.path)
-        if not self._read_only:
-            check_signer(self.path, None if self._signer is None else self._signer.vkey, vkey)
         known = self._log
+        if not self._read_only:
+            signer = self._signer if known is None else known.signer  # which may have been rotated since
+            given = None if signer is None else signer.vkey
+            check_signer(self.path, given, current_key(vkey, key_row_finder(connection)(0)))
         if known is None:
             self.origin, self.vkey = origin, vkey
             return LogState(origin, self._signer, None if vkey is None else Verifier.parse(vkey))
@@ -327,30 +333,26 @@ class SQLiteStore:
             connections.reader = opening(self.path, self._wait_seconds)
         return connections.reader
 
-    def _iter(self, sql: str, newest: str, after: int) -> Iterator[tuple[Any, ...]]:
-        """Yield rows page by page. What is there is never changed, so the rows up to the newest are one state."""
-        last: int = self._read(newest, ())[0][0] or 0
-        start = after + 1 if after else LEAST_ID
-        while start <= last and (page := self._read(sql, (start, last, PAGE_ROWS))):
-            yield from page
-            start = page[-1][0] + 1
-
     # -- committing ---------------------------------------------------------------------------------------------
 
     def _begin(self, connection: sqlite3.Connection, log: LogState) -> SQLiteTransaction:
-        try:
-            self._turnstile.enter()
-        except OSError as error:
-            raise translate(self.path, error) from error
+        self._turnstile.enter()
         connection.execute("BEGIN IMMEDIATE")
-        if log.catch_up(*newest_sealed(connection), sealed_finder(connection)):
-            self._heads.clear()
+        seen = read_changes(connection)
+        if seen != self._seen:
+            # Somebody else has written to the file, or may have: nothing is taken for known but what was signed.
+            if catch_up(log, connection):
+                self._heads.clear()
+            self._seen = seen
         return SQLiteTransaction(connection, self._heads, log.size, self._now().isoformat())
 
     def _commit(self, connection: sqlite3.Connection, log: LogState, transaction: SQLiteTransaction) -> None:
         if not transaction.leaves:
+            if transaction.has_cosigned:
+                connection.execute("COMMIT")  # no row is added, so there is nothing to seal
             return
-        sealed, frontier = log.extend(transaction.leaves)
+        successor = transaction.successor
+        sealed, frontier = log.extend(transaction.leaves, sealed_finder(connection), successor)
         connection.execute(
             "INSERT INTO sealed (size, start, note, nodes) VALUES (?, ?, ?, ?)",
             (sealed.size, sealed.start, sealed.note, sealed.nodes),
@@ -361,8 +363,9 @@ class SQLiteStore:
         except sqlite3.Error as error:
             stored = self._is_stored(connection, sealed, error)
             raise LedgerUnavailableError(self.path, f"the commit failed ({error})", stored=stored) from error
-        log.commit(sealed, frontier)
+        log.commit(sealed, frontier, successor)
         self._heads.update(transaction.new_heads)
+        self._seen = (self._seen[0], connection.total_changes)
 
     def _is_stored(self, connection: sqlite3.Connection, sealed: Sealed, error: sqlite3.Error) -> bool | None:
         """Tell whether a commit that reported an error is on disk all the same; None where nobody can know."""

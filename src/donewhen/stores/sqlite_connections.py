@@ -11,6 +11,9 @@ from pathlib import Path
 
 from donewhen.errors import LedgerError, LedgerFormatError, LedgerUnavailableError
 
+EMPTYING_MS = 5_000
+"""Milliseconds that emptying a write-ahead log waits for readers; nobody can write meanwhile."""
+
 PAUSE_SECONDS = 0.005
 """Between two tries at what SQLite does not wait for by itself."""
 
@@ -118,6 +121,21 @@ def use_wal(
             if "locked" not in str(error) or monotonic() >= deadline:
                 raise
         pause(PAUSE_SECONDS)
+
+
+def empty_wal(connection: sqlite3.Connection, wait_seconds: float) -> bool:
+    """Write all of a write-ahead log into its file and leave it with no bytes; False while somebody reads from it.
+
+    Args:
+        connection: that can write, in no transaction.
+        wait_seconds: how long SQLite waits for another connection's lock otherwise.
+    """
+    connection.execute(f"PRAGMA busy_timeout = {EMPTYING_MS}")
+    try:
+        is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(wait_seconds * 1000)}")
+    return not is_busy
 
 
 def identify(path: str) -> Identity | None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 from donewhen.balance import Balance
-from donewhen.entry import GENESIS, Entry, LedgerRow, decode, place
+from donewhen.entry import GENESIS, LOG_SESSION, Entry, LedgerRow, decode, place
 from donewhen.errors import LedgerError, LedgerTamperedError
 from donewhen.merkle import leaf_hash
-from donewhen.stores import Head, Sealed
-from donewhen.stores.log import find_node
+from donewhen.notes import Signer
+from donewhen.stores import Cosigned, Head, Sealed
+from donewhen.stores.log import LogState, find_node
 
 MOST_HEADS = 1024
 """How many sessions' newest rows are remembered between transactions."""
@@ -19,11 +23,24 @@ HEAD = "SELECT id, body FROM entries WHERE session_id = ? ORDER BY seq DESC LIMI
 _ROW = "SELECT id, body FROM entries WHERE session_id = ? AND seq = ?"
 _CLOSING = "SELECT id, body FROM entries WHERE session_id = ? AND closes = ?"
 _DOUBTING = "SELECT id, body FROM entries WHERE session_id = ? AND doubts = ?"
+_ERASE = (
+    "UPDATE texts SET salt = zeroblob(length(salt)), body = zeroblob(length(body)) WHERE salt IS NOT zeroblob(32)"
+    " AND entry_id IN (SELECT id FROM entries WHERE session_id = ?)"
+)
 _NEWEST = (
     "SELECT (SELECT id FROM entries ORDER BY id DESC LIMIT 1), size, note"
     " FROM (SELECT 1) LEFT JOIN (SELECT size, note FROM sealed ORDER BY size DESC LIMIT 1)"
 )
-_SEALED_AT = "SELECT size, start, note, nodes FROM sealed WHERE size > ? ORDER BY size LIMIT 1"
+_KEY_ROWS = "SELECT id, body FROM entries WHERE session_id = ? AND id > ? AND kind = 'key' ORDER BY seq"
+SEALED_AT = "SELECT size, start, note, nodes FROM sealed WHERE size > ? ORDER BY size LIMIT 1"
+_PUT_COSIGNED = (
+    "INSERT INTO cosigned (size, vkey, line, at) SELECT :size, :vkey, :line, :at"
+    " WHERE NOT EXISTS (SELECT 1 FROM cosigned WHERE size = :size AND vkey = :vkey AND line = :line)"
+)
+
+
+NEVER_SEEN = (-1, -1)
+"""What no `read_changes` returns."""
 
 
 class SQLiteTransaction:
@@ -42,6 +59,8 @@ class SQLiteTransaction:
         self._size = size
         self._at = at
         self.is_over = False
+        self.has_cosigned = False
+        self.successor: Signer | None = None
         self.leaves: list[bytes] = []
         self.new_heads: dict[str, Head] = {}
 
@@ -84,12 +103,36 @@ class SQLiteTransaction:
             "INSERT INTO texts (entry_id, label, salt, body) VALUES (?, ?, ?, ?)", (row.id, label, salt, text)
         )
 
+    def erase_texts(self, session_id: str) -> int:
+        """Overwrite every text kept beside a session's rows, salt and all, and return how many there were."""
+        if self.is_over:
+            raise LedgerError("the transaction is over, so nothing can be written in it")
+        # In place, by as many zeros. Where rows are deleted SQLite moves others together, and leaves copies of those
+        # behind in the unused part of their old pages, where nothing can erase them any more.
+        return self._connection.execute(_ERASE, (session_id,)).rowcount
+
+    def put_cosigned(self, cosigned: Cosigned) -> None:
+        """Keep a cosignature of a checkpoint that is stored already."""
+        if self.is_over:
+            raise LedgerError("the transaction is over, so nothing can be written in it")
+        self._connection.execute(_PUT_COSIGNED, asdict(cosigned))
+        self.has_cosigned = True
+
+    def hand_over(self, successor: Signer) -> None:
+        """Hand the log on to another key with this commit, after whose last row nothing more can be appended."""
+        if self.is_over or not self.leaves:
+            raise LedgerError("a log is handed on by the last row of a transaction, and there is none")
+        self.is_over, self.successor = True, successor
+
     def find_row(self, session_id: str, seq: int) -> LedgerRow | None:
         """Return one row of a session, None if it is not there."""
         return self._find(_ROW, session_id, seq)
 
     def find_closing(self, session_id: str, seq: int, *, doubts: bool = False) -> LedgerRow | None:
         """Return the row that closes (or doubts) the reservation in row `seq`, None if there is none."""
+        head = self.head(session_id)
+        if head is not None and head.seq == seq:
+            return None  # nothing follows it
         return self._find(_DOUBTING if doubts else _CLOSING, session_id, seq)
 
     def _find(self, sql: str, session_id: str, seq: int) -> LedgerRow | None:
@@ -110,17 +153,78 @@ class SQLiteTransaction:
         return decode(body), leaf
 
 
+class Opened(NamedTuple):
+    """A transaction that has begun, and what is needed to end it."""
+
+    lock: threading.RLock
+    pid: int
+    """The process that began it."""
+    connection: sqlite3.Connection
+    log: LogState
+    transaction: SQLiteTransaction
+
+
+class Writing:
+    """What ``with store.writing()`` enters and leaves. It is no generator, which would take four times as long."""
+
+    __slots__ = ("_enter", "_leave", "_opened")
+
+    def __init__(self, enter: Callable[[], Opened], leave: Callable[[Opened, BaseException | None], None]) -> None:
+        self._enter = enter
+        self._leave = leave
+
+    def __enter__(self) -> SQLiteTransaction:
+        self._opened = self._enter()
+        return self._opened.transaction
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._leave(self._opened, error)
+
+
+def read_changes(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return two numbers, one of which is another whenever the rows of the database are.
+
+    The first changes with what any other connection has done, of this process or of another; the second with what this
+    one has done. The connection must be in a transaction, so that nothing changes after it was asked.
+
+    Source: SQLite, PRAGMA data_version and sqlite3_total_changes.
+    """
+    return connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes
+
+
+def catch_up(log: LogState, connection: sqlite3.Connection) -> bool:
+    """Hold the stored head of a log against what was signed; see `LogState.catch_up`."""
+    return log.catch_up(*newest_sealed(connection), sealed_finder(connection), key_row_finder(connection))
+
+
 def newest_sealed(connection: sqlite3.Connection) -> tuple[int, tuple[int, str] | None]:
     """Return how many rows there are, and size and note of the newest checkpoint."""
     rows, size, note = connection.execute(_NEWEST).fetchone()
     return rows or 0, None if note is None else (size, note)
 
 
+def key_row_finder(connection: sqlite3.Connection) -> Callable[[int], list[tuple[int, str]]]:
+    """Return what finds id and body of the rows about keys after an id.
+
+    The finder raises:
+        LedgerTamperedError: a body is not text.
+    """
+
+    def key_rows(after: int) -> list[tuple[int, str]]:
+        found: list[tuple[int, Any]] = connection.execute(_KEY_ROWS, (LOG_SESSION, after)).fetchall()
+        for row_id, body in found:
+            if not isinstance(body, str):
+                raise LedgerTamperedError("the row is not one of the log", row_id=row_id)
+        return found
+
+    return key_rows
+
+
 def sealed_finder(connection: sqlite3.Connection) -> Callable[[int], Sealed | None]:
     """Return what finds the first sealed state that covers more rows than its argument."""
 
     def sealed_at(leaf: int) -> Sealed | None:
-        found = connection.execute(_SEALED_AT, (leaf,)).fetchone()
+        found = connection.execute(SEALED_AT, (leaf,)).fetchone()
         return None if found is None else Sealed(*found)
 
     return sealed_at
