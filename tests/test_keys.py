@@ -5,14 +5,22 @@ from __future__ import annotations
 import itertools
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from stores.kit import run_together
 
 from donewhen.errors import KeyFileError
-from donewhen.keys import config_dir, load_log_key, load_or_make_log_key
+from donewhen.key_files import PublicKey
+from donewhen.keys import (
+    config_dir,
+    load_log_key,
+    load_or_make_log_key,
+    load_reviewer_key,
+    made_here,
+    make_reviewer_key,
+    read_reviewer_vkey,
+)
 from donewhen.notes import LocalSigner, Verifier, open_note, sign_note
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX's")
@@ -214,21 +222,10 @@ print(load_or_make_log_key(Path(sys.argv[1])).skey, flush=True)
 
 def test_eight_processes_at_once_end_with_one_key(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(8)
-    ]
-    assert {racer.stdout.readline() for racer in racers} == {"ready\n"}
-    for racer in racers:
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    answers = {racer.communicate(timeout=30)[0] for racer in racers}
+    answers = set(run_together(8, RACER, folder))
     found = load_log_key(folder)
     assert found is not None
     assert answers == {f"{found.skey}\n"}
-    assert [racer.returncode for racer in racers] == [0] * 8
     assert sorted(path.name for path in folder.iterdir()) == ["log.key", "log.vkey"]
 
 
@@ -256,3 +253,120 @@ def test_the_folder_is_the_users_own(environ: dict[str, str], platform: str, fol
 
 def test_without_any_variable_the_folder_is_below_the_home() -> None:
     assert config_dir({}, platform="linux") == Path.home() / ".config" / "donewhen"
+
+
+# -- locked log keys ---------------------------------------------------------------------------------------------------
+
+WORDS = "correct horse battery"
+
+
+def test_a_log_key_can_be_locked_with_a_passphrase(tmp_path: Path) -> None:
+    made = load_or_make_log_key(tmp_path, passphrase=WORDS)
+    assert made.skey not in (tmp_path / "log.key").read_text()
+    assert (tmp_path / "log.vkey").read_text() == f"{made.vkey}\n"
+    for environ, ask in (({"DONEWHEN_KEY_PASSPHRASE": WORDS}, None), ({}, lambda _where: WORDS)):
+        found = load_log_key(tmp_path, environ, ask=ask)
+        assert found is not None
+        assert found.skey == load_or_make_log_key(tmp_path, environ=environ, ask=ask).skey == made.skey
+    with pytest.raises(KeyFileError, match="locked with a passphrase"):
+        load_log_key(tmp_path, {})
+    with pytest.raises(KeyFileError, match="the passphrase is not the one"):
+        load_log_key(tmp_path, {"DONEWHEN_KEY_PASSPHRASE": "wrong"}, ask=lambda _where: WORDS)
+
+
+# -- reviewers' keys ---------------------------------------------------------------------------------------------------
+
+
+def test_a_reviewers_key_is_made_once_and_says_who_made_it(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    signer, public = make_reviewer_key(folder, " Ada  Lovelace+1 ", made_by="ada@laptop")
+    assert signer.name == "donewhen/reviewer/Ada-Lovelace-1"
+    assert public == PublicKey(signer.vkey, "Ada  Lovelace+1", "ada@laptop") == read_reviewer_vkey(folder)
+    again, same = make_reviewer_key(folder, "Ada Lovelace 1", made_by="eve@server")
+    assert (again.skey, same) == (signer.skey, public)
+    found = load_reviewer_key(folder)
+    assert found is not None
+    assert found.skey == signer.skey
+    assert sorted(path.name for path in folder.iterdir()) == ["reviewer.key", "reviewer.vkey"]
+
+
+def test_nobody_is_a_reviewer_where_there_is_no_key(tmp_path: Path) -> None:
+    assert load_reviewer_key(tmp_path) is None
+    assert read_reviewer_vkey(tmp_path) is None
+
+
+def test_where_a_reviewers_key_was_made_is_user_and_host(tmp_path: Path) -> None:
+    _, public = make_reviewer_key(tmp_path, "Ada")
+    assert public.made_by == made_here()
+    assert public.made_by.count("@") == 1
+
+
+def test_one_folder_holds_one_reviewers_key(tmp_path: Path) -> None:
+    make_reviewer_key(tmp_path, "Ada")
+    with pytest.raises(KeyFileError, match="One folder holds one reviewer's key"):
+        make_reviewer_key(tmp_path, "Bob")
+    public = read_reviewer_vkey(tmp_path)
+    assert public is not None
+    assert public.name == "Ada"
+
+
+@pytest.mark.parametrize("name", ["", "  ", "Ada\nBob", "Ada\x1b[31m", "Ada\u202e"])
+def test_a_name_that_cannot_be_shown_is_no_reviewers(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="printable text on one line"):
+        make_reviewer_key(tmp_path, name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reviewers_key_can_be_locked(tmp_path: Path) -> None:
+    signer, public = make_reviewer_key(tmp_path, "Ada", passphrase=WORDS)
+    found = load_reviewer_key(tmp_path, {"DONEWHEN_KEY_PASSPHRASE": WORDS})
+    assert found is not None
+    assert found.skey == signer.skey
+    assert read_reviewer_vkey(tmp_path) == public  # without a passphrase
+    for asked in (None, "a wrong passphrase"):
+        with pytest.raises(KeyFileError, match="passphrase"):
+            make_reviewer_key(tmp_path, "Ada", passphrase=asked)
+    with pytest.raises(KeyFileError, match="fewer than 12"):
+        make_reviewer_key(tmp_path / "other", "Ada", passphrase="short")
+    assert not (tmp_path / "other").exists()
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
+def test_a_reviewers_key_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
+    make_reviewer_key(tmp_path, "Ada")
+    assert mode_of(tmp_path / "reviewer.key") == 0o600
+    (tmp_path / "reviewer.key").chmod(mode)
+    for use in (load_reviewer_key, lambda folder: make_reviewer_key(folder, "Ada")):
+        with pytest.raises(KeyFileError, match=f"mode {mode:04o}"):
+            use(tmp_path)
+
+
+def test_the_public_half_of_a_reviewer_is_written_where_a_crash_left_it_out(tmp_path: Path) -> None:
+    signer, _ = make_reviewer_key(tmp_path, "Ada")
+    (tmp_path / "reviewer.vkey").unlink()
+    _, public = make_reviewer_key(tmp_path, "Ada")
+    assert read_reviewer_vkey(tmp_path) == public
+    assert public.vkey == signer.vkey
+
+
+REVIEWER_RACER = """
+import sys
+from pathlib import Path
+from donewhen.keys import make_reviewer_key
+from donewhen.notes import LocalSigner
+LocalSigner.generate("warm")
+print("ready", flush=True)
+sys.stdin.readline()
+print(make_reviewer_key(Path(sys.argv[1]), "Ada", passphrase=sys.argv[2] or None)[0].skey)
+"""
+
+
+@pytest.mark.parametrize("words", ["", WORDS])
+def test_eight_processes_at_once_make_one_reviewers_key(tmp_path: Path, words: str) -> None:
+    folder = tmp_path / "keys"
+    answers = set(run_together(8, REVIEWER_RACER, folder, words))
+    found = load_reviewer_key(folder, {"DONEWHEN_KEY_PASSPHRASE": words})
+    assert found is not None
+    assert answers == {f"{found.skey}\n"}
+    assert sorted(path.name for path in folder.iterdir()) == ["reviewer.key", "reviewer.vkey"]

@@ -22,6 +22,8 @@ _KIND = "shell"
 _KEEP_BYTES = 4 * base.MAX_DETAIL_CHARS
 """A character has four bytes at most."""
 
+_OUR_SECRETS = ("DONEWHEN_LOG_KEY", "DONEWHEN_KEY_PASSPHRASE", "DONEWHEN_INPUT_KEY")
+
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 """What a shell answers. Source: POSIX.1-2024, Shell Command Language, 2.8.2."""
 
@@ -36,7 +38,7 @@ class Shell:
     It gets the output on standard input, and in the file that $DONEWHEN_OUTPUT_FILE names. A command that does not
     end in time, cannot be found or is ended by a signal is an error: nothing is known then. It runs in a process
     group of its own, killed as a whole when it ends. Its environment is this process's without ``*_API_KEY`` and
-    DONEWHEN_LOG_KEY. It is no sandbox: it may do what this user may.
+    donewhen's own secrets. It is no sandbox: it may do what this user may.
 
     With `protects`, the check is not met, and the command not even run, if a protected file has changed since the
     session opened, committed or not; this is looked at again when it has ended. Everything in a protected folder
@@ -190,7 +192,7 @@ def _environment(own: Mapping[str, str], file: Path, *, quiet: bool) -> dict[str
 
 
 def _is_secret(name: str) -> bool:
-    return name.upper().endswith("_API_KEY") or name.upper() == "DONEWHEN_LOG_KEY"
+    return name.upper().endswith("_API_KEY") or name.upper() in _OUR_SECRETS
 
 
 def _signal_of(status: int, *, by_shell: bool) -> str | None:
