@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from donewhen.balance import Ceilings
 from donewhen.circuit_breaker import LARGEST_LIMIT
+from donewhen.cosignatures import Cosigner
 from donewhen.spec import CHECK_KEYS, Review, Spec
+from donewhen.spec_record import Record
 from donewhen.spec_writer import is_blank
 
 PROMISE = {"what_it_does": "Audits a page.", "what_it_does_not": "Changes it.", "done_looks_like": "A report."}
@@ -43,7 +45,26 @@ def checks(draw: st.DrawFn) -> dict[str, object]:
 def reviews(draw: st.DrawFn) -> Review:
     reviewers = draw(NAMES)
     quorum = draw(st.integers(1, len(reviewers) or 5))
-    return Review(quorum=quorum, reviewers=reviewers, expiry_hours=draw(st.none() | st.integers(1, 1_000)))
+    return Review(
+        quorum=quorum,
+        reviewers=reviewers,
+        expiry_hours=draw(st.none() | st.integers(1, 1_000)),
+        own_work=draw(st.booleans()),
+        signed=draw(st.none() | st.booleans()),
+    )
+
+
+WITNESSES = [
+    (f"https://witness.example/{number}", Cosigner(f"witness.example/w{number}", bytes([2, number]) * 16).vkey)
+    for number in range(3)
+]
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    files, witnesses = draw(NAMES), draw(st.lists(st.sampled_from(WITNESSES), unique=True))
+    often = st.none() | st.integers(1, LARGEST_LIMIT) if files or witnesses else st.none()
+    return Record(checkpoint_to=files, witnesses=tuple(witnesses), every_rows=draw(often), every_seconds=draw(often))
 
 
 def consistent(keep: str, held_tools: tuple[str, ...], **others: object) -> Spec:
@@ -67,6 +88,7 @@ SPECS = st.builds(
     ),
     done_when=st.lists(checks(), max_size=2).map(tuple),
     review=reviews(),
+    record=records(),
     keep=st.sampled_from(["nothing", "conversation"]),
     bound=st.sampled_from(["strict", "estimate"]),
     model=st.none() | FILLED,

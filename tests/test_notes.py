@@ -107,9 +107,10 @@ def test_a_known_key_whose_signature_is_not_good_refuses_the_note() -> None:
 
 
 def test_a_key_that_signed_twice_refuses_the_note() -> None:
-    for twice in (SIGNER, OTHER):
-        with pytest.raises(CheckpointError, match="signed the note twice"):
-            open_note(f"{TEXT}\n{line_of(twice) * 2}{line_of(SIGNER)}", SIGNER.verifier)
+    note = f"{TEXT}\n{line_of(OTHER)}{line_of(SIGNER) * 2}"
+    with pytest.raises(CheckpointError, match="signed the note twice"):
+        open_note(note, SIGNER.verifier)
+    assert open_note(note, OTHER.verifier) == TEXT
 
 
 def test_a_note_has_at_most_a_hundred_signatures() -> None:
@@ -321,7 +322,7 @@ from donewhen.notes import Checkpoint, LocalSigner, Verifier
 assert not [name for name in sys.modules if name.startswith("cryptography")]
 sys.modules["cryptography.hazmat.primitives.asymmetric.ed25519"] = None
 Checkpoint("origin", 0, bytes(32)).text()
-for use in (lambda: LocalSigner("name", bytes(32)), lambda: Verifier("name", bytes(32)).verify(b"", bytes(64))):
+for use in (lambda: LocalSigner("name", bytes(32)), lambda: Verifier("name", bytes([2] * 32)).verify(b"", bytes(64))):
     try:
         use()
     except MissingExtraError as error:

@@ -11,7 +11,8 @@ from specs import PROMISE, SPECS, made
 from donewhen import canonical
 from donewhen.balance import Ceilings
 from donewhen.errors import SpecError
-from donewhen.spec import Spec
+from donewhen.spec import Review, Spec
+from donewhen.spec_record import Record
 from donewhen.spec_writer import SpecResult
 
 
@@ -52,11 +53,24 @@ class TestTheValue:
             {"review": {"quorum": 0}},
             {"done_when": [{"$number": "x"}]},
             {"done_when": None},
+            {"record": None},
+            {"record": {"to": "x"}},
+            {"record": {"witnesses": [{}]}},
         ],
     )
     def test_other_terms_are_refused(self, change: dict[str, object]) -> None:
         with pytest.raises(SpecError):
             Spec.from_terms(made().result("s"), {**made().terms(), **change})
+
+    def test_what_is_not_said_of_the_review_leaves_the_terms_as_they_always_were(self) -> None:
+        assert made().terms()["review"] == {"quorum": 1, "reviewers": [], "expiry_hours": None}
+        said = made(review=Review(own_work=True, signed=False)).terms()["review"]
+        assert said == {"quorum": 1, "reviewers": [], "expiry_hours": None, "own_work": True, "signed": False}
+
+    def test_one_that_says_nothing_of_the_record_has_the_terms_it_always_had(self) -> None:
+        assert "record" not in made().terms()
+        assert made(record=Record()).terms() == made().terms()
+        assert made(record=Record(checkpoint_to=("a",))).terms()["record"] == {"checkpoint_to": ["a"]}
 
     @given(SPECS)
     @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from specs import PROMISE, SPECS, made
+from specs import PROMISE, SPECS, WITNESSES, made
 
 from donewhen.balance import Ceilings
 from donewhen.checks import check_from
 from donewhen.circuit_breaker import LARGEST_LIMIT
 from donewhen.errors import MissingExtraError, SpecError
 from donewhen.spec import CHECK_KEYS
-from donewhen.spec_file import MOST_BYTES, Review, Spec, ask_spec, dump_spec, load_spec
+from donewhen.spec_file import MOST_BYTES, Record, Review, Spec, ask_spec, dump_spec, load_spec
 
 HEAD = "".join(f'{name} = "{answer}"\n' for name, answer in PROMISE.items())
 
@@ -65,7 +65,14 @@ criterion = "It reads well."
 quorum = 2
 reviewers = ["ann", "ben"]
 expiry_hours = 72
-"""
+own_work = true
+signed = false
+[record]
+checkpoint_to = ["/mnt/kept.txt"]
+witnesses = [{ url = "https://witness.example/0", vkey = "VKEY" }]
+every_rows = 100
+every_seconds = 300
+""".replace("VKEY", WITNESS_VKEY)
         )
         assert spec == made(
             model="a-model",
@@ -78,7 +85,13 @@ expiry_hours = 72
                 {"check": "shell", "command": ["make", "check"]},
                 {"check": "human", "criterion": "It reads well."},
             ),
-            review=Review(quorum=2, reviewers=("ann", "ben"), expiry_hours=72),
+            review=Review(quorum=2, reviewers=("ann", "ben"), expiry_hours=72, own_work=True, signed=False),
+            record=Record(
+                checkpoint_to=("/mnt/kept.txt",),
+                witnesses=((WITNESS_URL, WITNESS_VKEY),),
+                every_rows=100,
+                every_seconds=300,
+            ),
         )
 
     def test_answers_are_stripped(self, load: Load) -> None:
@@ -109,8 +122,38 @@ expiry_hours = 72
         assert load(f"{HEAD}[ceilings]\nminutes = {typed}").ceilings.milliseconds == milliseconds
 
 
+WITNESS_URL, WITNESS_VKEY = WITNESSES[0]
+
 WRONG = [
     # what is added, the key that is named, and what is said
+    ("[record]\nto = 1", "record.to", "is not a key of a spec"),
+    ("record = 1", "record", "must be a table"),
+    ('[record]\ncheckpoint_to = "a"', "record.checkpoint_to", "must be a list"),
+    ('[record]\ncheckpoint_to = [""]', "record.checkpoint_to[1]", "must not be blank"),
+    ('[record]\ncheckpoint_to = ["a", "a"]', "record.checkpoint_to[2]", "is there twice"),
+    ("[record]\nevery_rows = 5", "record.every_rows", "nothing says where"),
+    ('[record]\ncheckpoint_to = ["a"]\nevery_rows = 0', "record.every_rows", "1 or more (found 0)"),
+    ('[record]\ncheckpoint_to = ["a"]\nevery_seconds = 0.5', "record.every_seconds", "a whole number (found 0.5)"),
+    ("[record]\nwitnesses = 5", "record.witnesses", "must be a list"),
+    ("[record]\nwitnesses = [5]", "record.witnesses[1]", "a table with url and vkey"),
+    ('[record]\nwitnesses = [{url = "http://a"}]', "record.witnesses[1]", "a table with url and vkey"),
+    ('[record]\nwitnesses = [["http://a"]]', "record.witnesses[1]", "a table with url and vkey"),
+    (
+        f'[record]\nwitnesses = [{{url = "a", vkey = "{WITNESS_VKEY}"}}]',
+        "record.witnesses[1].url",
+        "only http and https",
+    ),
+    (
+        '[record]\nwitnesses = [{url = "http://a", vkey = "a+b"}]',
+        "record.witnesses[1].vkey",
+        "not an Ed25519 witness's key",
+    ),
+    ('[record]\nwitnesses = [{url = "http://a", vkey = 5}]', "record.witnesses[1].vkey", "must be text"),
+    (
+        f'[record]\nwitnesses = [["{WITNESS_URL}", "{WITNESS_VKEY}"], ["{WITNESS_URL}", "{WITNESS_VKEY}"]]',
+        "record.witnesses[2]",
+        "is there twice",
+    ),
     ("colour = 1", "colour", "is not a key of a spec"),
     ("[ceilings]\nturn = 1", "ceilings.turn", "is not a key of a spec"),
     ("[review]\nquorums = 1", "review.quorums", "is not a key of a spec"),
@@ -154,6 +197,8 @@ WRONG = [
     ('[review]\nquorum = 3\nreviewers = ["a", "b"]', "review.quorum", "only 2 reviewers"),
     ('[review]\nreviewers = ["a", "a"]', "review.reviewers[2]", "is there twice (found 'a')"),
     ('[review]\nreviewers = [""]', "review.reviewers[1]", "must not be blank"),
+    ("[review]\nown_work = 1", "review.own_work", "true or false (found 1)"),
+    ('[review]\nsigned = "yes"', "review.signed", "true or false (found 'yes')"),
     ("[review]\nexpiry_hours = 1.5", "review.expiry_hours", "a whole number (found 1.5)"),
 ]
 
@@ -280,8 +325,10 @@ class TestWriting:
             taken = "\n".join(line.removeprefix("# ") if line == hint else line for line in lines)
             # What waits for a person needs a conversation that is kept.
             text = taken.replace('keep = "nothing"', 'keep = "conversation"') if "held_tools" in hint else taken
+            # How often something is kept says nothing where nothing says where.
+            text = text.replace("# checkpoint_to", "checkpoint_to") if "every_" in hint else text
             assert load(text) != made()
-        assert len(hints) == 9
+        assert len(hints) == 15
 
     def test_a_text_of_several_lines_stands_on_several_lines(self) -> None:
         assert 'what_it_does = """one\ntwo"""' in dump_spec(made(what_it_does="one\ntwo"))

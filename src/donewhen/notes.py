@@ -6,14 +6,13 @@ audits; a signer key (``skey``) stays where it is.
 
 All is read strictly: what was read is written again and must come out the same, so a note has one spelling.
 Ed25519 is the only algorithm. Lines of signers that nobody asked about must be well formed, and are not looked at.
+What witnesses sign is in `donewhen.cosignatures`.
 
 Source: C2SP signed-note, C2SP tlog-checkpoint; the spelling of an skey, Go's golang.org/x/mod/sumdb/note.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -21,25 +20,38 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 
 from donewhen.errors import CheckpointError, MissingExtraError
+from donewhen.signature_lines import (
+    CONTROLS,
+    KEY_BYTES,
+    MAX_SIGNATURES,
+    SIGNATURE_BYTES,
+    SKEY_PREFIX,
+    find_signature,
+    from_base64,
+    key_hash_of,
+    make_line,
+    make_vkey,
+    refuse_bad_key,
+    refuse_bad_name,
+    refuse_bad_text,
+    split_line,
+    split_note,
+    split_vkey,
+    to_base64,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-KEY_BYTES = 32
-SIGNATURE_BYTES = 64
 ROOT_BYTES = 32
-
-MAX_SIGNATURES = 100
-"""Signature lines in one note."""
 
 MAX_SIZE = 2**63 - 1
 """Leaves that a checkpoint can state."""
 
-_ED25519 = b"\x01"
-_SKEY_PREFIX = "PRIVATE+KEY+"
-_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]")
+ED25519 = b"\x01"
+"""Names the kind of key that signs notes; a cosigner's is another."""
 
 
 @runtime_checkable
@@ -66,7 +78,7 @@ class Verifier:
     """Holds a public key and its name.
 
     Raises:
-        CheckpointError: the name is blank or holds white space or a plus, or the key is not 32 bytes.
+        CheckpointError: the name is blank or holds white space or a plus, or the key is not 32 bytes, or is weak.
     """
 
     name: str
@@ -75,9 +87,8 @@ class Verifier:
     """The Ed25519 public key, 32 bytes."""
 
     def __post_init__(self) -> None:
-        _refuse_bad_name(self.name)
-        if len(self.public_key) != KEY_BYTES:
-            raise CheckpointError(f"an Ed25519 public key has {KEY_BYTES} bytes, not {len(self.public_key)}")
+        refuse_bad_name(self.name)
+        refuse_bad_key(self.public_key)
 
     @classmethod
     def parse(cls, vkey: str) -> Verifier:
@@ -93,12 +104,12 @@ class Verifier:
     @property
     def key_hash(self) -> bytes:
         """Return the 4 bytes that, beside the name, tell this key from others in a signature line."""
-        return _key_hash(self.name, self.public_key)
+        return key_hash_of(self.name, ED25519, self.public_key)
 
     @property
     def vkey(self) -> str:
         """Return the text that `parse` reads."""
-        return f"{self.name}+{self.key_hash.hex()}+{_to_base64(_ED25519 + self.public_key)}"
+        return make_vkey(self.name, ED25519, self.public_key)
 
     def verify(self, message: bytes, signature: bytes) -> bool:
         """Tell whether a signature over a message is this key's.
@@ -169,9 +180,9 @@ class LocalSigner:
 
         Source: golang.org/x/mod/sumdb/note.
         """
-        parts = skey.removeprefix(_SKEY_PREFIX).split("+", 2)
-        key = _from_base64(parts[-1])
-        if not skey.startswith(_SKEY_PREFIX) or len(parts) != 3 or key is None or key[:1] != _ED25519:
+        parts = skey.removeprefix(SKEY_PREFIX).split("+", 2)
+        key = from_base64(parts[-1])
+        if not skey.startswith(SKEY_PREFIX) or len(parts) != 3 or key is None or key[:1] != ED25519:
             raise CheckpointError("not an Ed25519 signer key: PRIVATE+KEY+name+hash+key in one line")
         signer = cls(parts[0], key[1:])
         if signer.skey != skey:
@@ -202,7 +213,7 @@ class LocalSigner:
     def skey(self) -> str:
         """Return the text that `parse` reads. Whoever has it can sign as this signer."""
         key_hash = self.verifier.key_hash.hex()
-        return f"{_SKEY_PREFIX}{self._name}+{key_hash}+{_to_base64(_ED25519 + self.private_bytes)}"
+        return f"{SKEY_PREFIX}{self._name}+{key_hash}+{to_base64(ED25519 + self.private_bytes)}"
 
     def sign(self, message: bytes) -> bytes:
         """Return the Ed25519 signature over a message: 64 bytes."""
@@ -235,7 +246,7 @@ class Checkpoint:
     """The root over them, 32 bytes."""
 
     def __post_init__(self) -> None:
-        if not self.origin or "\n" in self.origin or _CONTROLS.search(self.origin):
+        if not self.origin or "\n" in self.origin or CONTROLS.search(self.origin):
             raise CheckpointError(f"a checkpoint's origin is one line of text, not {self.origin!r}")
         if not 0 <= self.size <= MAX_SIZE:
             raise CheckpointError(f"a checkpoint's size is from 0 to {MAX_SIZE}, not {self.size}")
@@ -244,7 +255,7 @@ class Checkpoint:
 
     def text(self) -> str:
         """Return the text that is signed: origin, size and root, a line each."""
-        return f"{self.origin}\n{self.size}\n{_to_base64(self.root)}\n"
+        return checkpoint_text(self.origin, self.size, self.root)
 
     @classmethod
     def parse(cls, text: str) -> Checkpoint:
@@ -256,13 +267,18 @@ class Checkpoint:
         lines = text.split("\n")
         if len(lines) != 4 or lines[3]:
             raise CheckpointError(f"a checkpoint has three lines, not {text[:200]!r}")
-        origin, size, root = lines[0], lines[1], _from_base64(lines[2])
+        origin, size, root = lines[0], lines[1], from_base64(lines[2])
         if not re.fullmatch("[0-9]{1,19}", size) or root is None:
             raise CheckpointError(f"not a size and a root: {size[:40]!r} and {lines[2][:80]!r}")
         checkpoint = cls(origin, int(size), root)
         if checkpoint.text() != text:
             raise CheckpointError(f"a checkpoint has one spelling only, which is not {text[:200]!r}")
         return checkpoint
+
+
+def checkpoint_text(origin: str, size: int, root: bytes) -> str:
+    """Return the text of a checkpoint whose fields are known to be good; see `Checkpoint`."""
+    return f"{origin}\n{size}\n{to_base64(root)}\n"
 
 
 def sign_note(text: str, signer: Signer) -> str:
@@ -280,12 +296,12 @@ def sign_note(text: str, signer: Signer) -> str:
 
     Source: C2SP signed-note.
     """
-    _refuse_bad_text(text)
+    refuse_bad_text(text)
     key_hash = _parse_vkey(signer.vkey).key_hash
     signature = signer.sign(text.encode("utf-8"))
     if len(signature) != SIGNATURE_BYTES:
         raise CheckpointError(f"{signer.name} gave {len(signature)} bytes, which is no Ed25519 signature")
-    return f"{text}\n— {signer.name} {_to_base64(key_hash + signature)}\n"
+    return f"{text}\n{make_line(signer.name, key_hash, signature)}\n"
 
 
 def open_note(note: str, verifier: Verifier) -> str:
@@ -297,12 +313,12 @@ def open_note(note: str, verifier: Verifier) -> str:
 
     Raises:
         CheckpointError: the note is malformed or too long, the key did not sign it, its signature is not good, or
-            a key signed twice.
+            it signed twice.
 
     Source: C2SP signed-note.
     """
-    text, signatures = _split_note(note)
-    signature = signatures.get((verifier.name, verifier.key_hash))
+    text, lines = split_note(note)
+    signature = find_signature(lines, verifier.name, verifier.key_hash)
     if signature is None:
         raise CheckpointError(f"the note is not signed by {verifier.vkey}")
     if not verifier.verify(text.encode("utf-8"), signature):
@@ -312,60 +328,30 @@ def open_note(note: str, verifier: Verifier) -> str:
     return text
 
 
-def _split_note(note: str) -> tuple[str, dict[tuple[str, bytes], bytes]]:
-    """Return a note's text, and its signatures by name and key hash, none of them verified."""
-    end = note.rfind("\n\n")
-    if end < 0 or not note.endswith("\n"):
-        raise CheckpointError("a note is text, a blank line and signature lines, each line ended")
-    text, lines = note[: end + 1], note[end + 2 : -1].split("\n")
-    _refuse_bad_text(text)
-    if len(lines) > MAX_SIGNATURES:
-        raise CheckpointError(f"a note has at most {MAX_SIGNATURES} signature lines, not {len(lines)}")
-    signatures: dict[tuple[str, bytes], bytes] = {}
+def add_signature_lines(note: str, lines: Iterable[str]) -> str:
+    """Return a note with more signature lines under it; one that is there already is not added again.
+
+    Args:
+        note: the note.
+        lines: signature lines, each without the line feed that ends it. None of them is verified.
+
+    Raises:
+        CheckpointError: the note or a line is malformed, or there are too many.
+    """
+    _, there = split_note(note)
     for line in lines:
-        name, key_hash, signature = _split_signature(line)
-        if (name, key_hash) in signatures:
-            raise CheckpointError(f"{name} signed the note twice")
-        signatures[name, key_hash] = signature
-    return text, signatures
-
-
-def _split_signature(line: str) -> tuple[str, bytes, bytes]:
-    parts = line.split(" ")
-    blob = _from_base64(parts[-1])
-    if len(parts) != 3 or parts[0] != "—" or blob is None or len(blob) < 5:
-        raise CheckpointError(f"not a signature line: {line[:200]!r}")
-    _refuse_bad_name(parts[1])
-    return parts[1], blob[:4], blob[4:]
-
-
-def _refuse_bad_text(text: str) -> None:
-    if not text.endswith("\n") or _CONTROLS.search(text):
-        raise CheckpointError(f"a note's text is whole lines without control characters, not {text[:200]!r}")
-
-
-def _refuse_bad_name(name: str) -> None:
-    if not name or "+" in name or any(letter.isspace() for letter in name) or _CONTROLS.search(name):
-        raise CheckpointError(f"a key's name is text without white space and plus, not {name[:200]!r}")
+        parsed = split_line(line)
+        if parsed not in there:
+            there.append(parsed)
+            note += f"{line}\n"
+    if len(there) > MAX_SIGNATURES:
+        raise CheckpointError(f"a note has at most {MAX_SIGNATURES} signature lines, not {len(there)}")
+    return note
 
 
 @lru_cache(maxsize=64)
 def _parse_vkey(vkey: str) -> Verifier:
-    if vkey.startswith(_SKEY_PREFIX):
-        raise CheckpointError("this is a signer key, which is private: give the verifier key (log.vkey) instead")
-    parts = vkey.split("+", 2)
-    key = _from_base64(parts[-1])
-    if len(parts) != 3 or key is None or key[:1] != _ED25519:
-        raise CheckpointError(f"not an Ed25519 verifier key (name+hash+key): {vkey[:200]!r}")
-    verifier = Verifier(parts[0], key[1:])
-    if verifier.vkey != vkey:
-        raise CheckpointError(f"a verifier key's hash is not the one of its name and key: {vkey[:200]!r}")
-    return verifier
-
-
-@lru_cache(maxsize=64)
-def _key_hash(name: str, public_key: bytes) -> bytes:
-    return hashlib.sha256(name.encode("utf-8") + b"\n" + _ED25519 + public_key).digest()[:4]
+    return Verifier(*split_vkey(vkey, ED25519, "an Ed25519 verifier key"))
 
 
 def _load_private_key(private_key: bytes) -> Ed25519PrivateKey:
@@ -383,16 +369,3 @@ def _load_public_key(public_key: bytes) -> Ed25519PublicKey:
     except ImportError as error:
         raise MissingExtraError("sign", "verifying a signature") from error
     return Ed25519PublicKey.from_public_bytes(public_key)
-
-
-def _to_base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _from_base64(text: str) -> bytes | None:
-    """Return the bytes, or None where the text is not the one spelling of any bytes."""
-    try:
-        data = base64.b64decode(text, validate=True)
-    except ValueError:
-        return None
-    return data if _to_base64(data) == text else None

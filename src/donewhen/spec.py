@@ -14,7 +14,9 @@ from typing import Any, Literal, cast
 from donewhen.balance import CEILING_NAMES, Ceilings
 from donewhen.circuit_breaker import DEFAULT_TOKEN_LIMIT, DEFAULT_TURN_LIMIT, FEWEST_REPEATS, LARGEST_LIMIT
 from donewhen.errors import SpecError
-from donewhen.spec_writer import QUESTIONS, SpecResult, is_blank, text_fault
+from donewhen.spec_record import Record
+from donewhen.spec_rules import filled_text, flag, items, names, one_of, shown, whole
+from donewhen.spec_writer import QUESTIONS, SpecResult, text_fault
 
 CHECK_KEYS: Mapping[str, str] = {
     "shell": "command",
@@ -34,9 +36,6 @@ DEFAULT_CEILINGS = Ceilings(turns=DEFAULT_TURN_LIMIT, tokens=DEFAULT_TOKEN_LIMIT
 MOST_LEVELS = 64
 """How deep a check's data may be nested. A row of the ledger allows 100 levels, its own included."""
 
-MOST_SHOWN = 80
-"""Characters of a wrong value that an error shows."""
-
 _FLOAT = "$number"
 
 
@@ -50,6 +49,10 @@ class Review:
     """Who may attest. Empty: anybody."""
     expiry_hours: int | None = None
     """Hours after which an attestation no longer counts. None: it never expires."""
+    own_work: bool = False
+    """Whether the one who started a session may attest it."""
+    signed: bool | None = None
+    """Whether an attestation must be signed with an enrolled key. None: where any reviewer's key was ever enrolled."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be kept.
@@ -57,13 +60,25 @@ class Review:
         Raises:
             SpecError: names the key and its value.
         """
-        object.__setattr__(self, "reviewers", _names("review.reviewers", self.reviewers))
+        object.__setattr__(self, "reviewers", names("review.reviewers", self.reviewers))
         whole("review.quorum", self.quorum, least=1)
         if self.reviewers and self.quorum > len(self.reviewers):
             problem = f"there are only {len(self.reviewers)} reviewers, so the quorum can never be reached"
             raise SpecError(problem, field="review.quorum", value=self.quorum)
         if self.expiry_hours is not None:
             whole("review.expiry_hours", self.expiry_hours, least=1)
+        flag("review.own_work", self.own_work)
+        if self.signed is not None:
+            flag("review.signed", self.signed)
+
+    def terms(self) -> dict[str, object]:
+        """Return it as data that a row can hold; what is not said stands for what it was before one could say it."""
+        said = {"quorum": self.quorum, "reviewers": list(self.reviewers), "expiry_hours": self.expiry_hours}
+        return {
+            **said,
+            **({"own_work": True} if self.own_work else {}),
+            **({} if self.signed is None else {"signed": self.signed}),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +103,7 @@ class Spec:
     """The most tokens of one reply. None: whoever runs the spec says."""
     held_tools: tuple[str, ...] = ()
     """Tools whose calls wait for a person."""
+    record: Record = field(default_factory=Record)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be kept, and take copies of what could be changed from outside.
@@ -99,13 +115,13 @@ class Spec:
             object.__setattr__(self, name, filled_text(name, getattr(self, name)).strip())
         _check_ceilings(self.ceilings)
         object.__setattr__(self, "done_when", _checks(self.done_when))
-        _one_of("keep", self.keep, KEEPS)
-        _one_of("bound", self.bound, BOUNDS)
+        one_of("keep", self.keep, KEEPS)
+        one_of("bound", self.bound, BOUNDS)
         if self.model is not None:
             filled_text("model", self.model)
         if self.max_tokens is not None:
             whole("max_tokens", self.max_tokens, least=1)
-        object.__setattr__(self, "held_tools", _names("held_tools", self.held_tools))
+        object.__setattr__(self, "held_tools", names("held_tools", self.held_tools))
         if self.held_tools and self.keep != "conversation":
             problem = 'a session that waits for a person goes on in its middle, so this needs keep = "conversation"'
             raise SpecError(problem, field="held_tools", value=list(self.held_tools))
@@ -119,20 +135,18 @@ class Spec:
 
         A row holds whole numbers only, so a number with a fraction inside a check is spelled ``{"$number": "0.5"}``.
         """
-        return {
+        said: dict[str, object] = {
             "ceilings": {name: getattr(self.ceilings, name) for name in CEILING_NAMES},
             "done_when": _without_floats(list(self.done_when)),
-            "review": {
-                "quorum": self.review.quorum,
-                "reviewers": list(self.review.reviewers),
-                "expiry_hours": self.review.expiry_hours,
-            },
+            "review": self.review.terms(),
             "keep": self.keep,
             "bound": self.bound,
             "model": self.model,
             "max_tokens": self.max_tokens,
             "held_tools": list(self.held_tools),
         }
+        # Absent where nothing is said, so that a spec from before one could say it keeps its hash.
+        return {**said, "record": self.record.terms()} if self.record.terms() else said
 
     @classmethod
     def from_terms(cls, result: SpecResult, terms: Mapping[str, object]) -> Spec:
@@ -142,12 +156,13 @@ class Spec:
             SpecError: these are not the terms of a spec.
         """
         expected = {known.name for known in fields(cls)} - set(QUESTIONS)
-        if set(terms) != expected:
+        if {*terms, "record"} != expected:
             raise SpecError("these are not the terms of a spec", field="terms", value=sorted(terms))
-        others = dict(terms)
+        others: dict[str, object] = {"record": {}, **terms}
         try:
             others["ceilings"] = Ceilings(**cast("dict[str, int | None]", others["ceilings"]))
             others["review"] = Review(**cast("dict[str, Any]", others["review"]))
+            others["record"] = Record(**cast("dict[str, Any]", others["record"]))
             others["done_when"] = _with_floats(others["done_when"])
             promise = {name: getattr(result, name) for name in QUESTIONS}
             return cls(**promise, **others)  # pyright: ignore[reportArgumentType]  # checked by __post_init__
@@ -155,46 +170,6 @@ class Spec:
             if isinstance(error, SpecError):
                 raise
             raise SpecError(f"these are not the terms of a spec ({error})", field="terms") from error
-
-
-def whole(key: str, value: object, *, least: int = 0) -> int:
-    """Return a whole number that a row can hold.
-
-    Raises:
-        SpecError: it is not one, or is less than the least allowed.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise SpecError("must be a whole number", field=key, value=shown(value))
-    if value < least:
-        raise SpecError(f"must be {least} or more", field=key, value=shown(value))
-    if value > LARGEST_LIMIT:
-        raise SpecError(f"must be {LARGEST_LIMIT} or less", field=key, value=shown(value))
-    return value
-
-
-def filled_text(key: str, value: object) -> str:
-    """Return a text that says something.
-
-    Raises:
-        SpecError: it is no text, is blank, or cannot be stored.
-    """
-    if not isinstance(value, str):
-        raise SpecError("must be text", field=key, value=shown(value))
-    problem = "must not be blank" if is_blank(value) else text_fault(value)
-    if problem is not None:
-        raise SpecError(problem, field=key, value=shown(value))
-    return value
-
-
-def shown(value: object) -> object:
-    """Return a value for an error to show: cut where it is long, by its kind where it has many parts."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, int) and abs(value) >= 10**MOST_SHOWN:
-        return f"a number of more than {MOST_SHOWN} digits"  # Python refuses to print one of more than 4,300
-    if isinstance(value, str):
-        return value if len(value) <= MOST_SHOWN else f"{value[:MOST_SHOWN]}…"
-    return value if isinstance(value, (int, float)) else f"a {type(value).__name__}"
 
 
 def _check_ceilings(ceilings: object) -> None:
@@ -206,33 +181,8 @@ def _check_ceilings(ceilings: object) -> None:
             whole(f"ceilings.{name}", ceiling, least=FEWEST_REPEATS if name == "repeats" else 0)
 
 
-def _one_of(key: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise SpecError(f"must be {' or '.join(map(repr, allowed))}", field=key, value=shown(value))
-
-
-def _names(key: str, value: object) -> tuple[str, ...]:
-    names: list[str] = []
-    for place, item in enumerate(_items(key, value), start=1):
-        name = filled_text(f"{key}[{place}]", item)
-        if name != name.strip():
-            raise SpecError("must not begin or end with white space", field=f"{key}[{place}]", value=name)
-        if name in names:
-            raise SpecError("is there twice", field=f"{key}[{place}]", value=name)
-        names.append(name)
-    return tuple(names)
-
-
-def _items(key: str, value: object) -> Sequence[object]:
-    if not isinstance(value, (list, tuple)):
-        raise SpecError("must be a list", field=key, value=shown(value))
-    return cast("Sequence[object]", value)
-
-
 def _checks(value: object) -> tuple[Mapping[str, object], ...]:
-    return tuple(
-        [_check(f"done_when[{place}]", item) for place, item in enumerate(_items("done_when", value), start=1)]
-    )
+    return tuple([_check(f"done_when[{place}]", item) for place, item in enumerate(items("done_when", value), start=1)])
 
 
 def _check(key: str, value: object) -> Mapping[str, object]:
@@ -243,7 +193,7 @@ def _check(key: str, value: object) -> Mapping[str, object]:
     kind = table.get("check")
     if "check" not in table:
         raise SpecError(f"is missing; the kinds are {', '.join(CHECK_KEYS)}", field=f"{key}.check")
-    _one_of(f"{key}.check", kind, tuple(CHECK_KEYS))
+    one_of(f"{key}.check", kind, tuple(CHECK_KEYS))
     needed = CHECK_KEYS[cast("str", kind)]
     if needed not in table:
         raise SpecError(f"is missing, and a {kind} check needs it", field=f"{key}.{needed}")

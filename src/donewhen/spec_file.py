@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any, cast
 from donewhen.balance import Ceilings
 from donewhen.circuit_breaker import LARGEST_LIMIT
 from donewhen.errors import MissingExtraError, SpecError
-from donewhen.spec import CHECK_KEYS, DEFAULT_CEILINGS, Review, Spec, shown
+from donewhen.spec import CHECK_KEYS, DEFAULT_CEILINGS, Record, Review, Spec, shown
 from donewhen.spec_writer import QUESTIONS, ask, ask_promise, missing_answer
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
     from tomlkit.items import Table
 
-__all__ = ["Review", "Spec", "ask_spec", "dump_spec", "load_spec"]
+__all__ = ["Record", "Review", "Spec", "ask_spec", "dump_spec", "load_spec"]
 
 MOST_BYTES = 1_000_000
 """No person writes a longer spec; whatever is longer is another file."""
@@ -39,9 +39,24 @@ _MS_PER_MINUTE = 60_000
 _MOST_USD = Decimal(f"{LARGEST_LIMIT}e-6")
 _MOST_MINUTES = Decimal(f"{round(Fraction(LARGEST_LIMIT * _MILLION, _MS_PER_MINUTE))}e-6")
 
-_TOP_KEYS = (*QUESTIONS, "model", "max_tokens", "keep", "bound", "held_tools", "ceilings", "done_when", "review")
+_TOP_KEYS = (
+    *QUESTIONS,
+    "model",
+    "max_tokens",
+    "keep",
+    "bound",
+    "held_tools",
+    "ceilings",
+    "done_when",
+    "review",
+    "record",
+)
 _CEILING_KEYS = ("turns", "tokens", "usd", "minutes", "tool_calls", "repeats")
-_REVIEW_KEYS = ("quorum", "reviewers", "expiry_hours")
+_REVIEW_KEYS = ("quorum", "reviewers", "expiry_hours", "own_work", "signed")
+
+_RECORD_KEYS = ("checkpoint_to", "witnesses", "every_rows", "every_seconds")
+
+_EXAMPLE_VKEY = "witness.example/w1+e75f6532+BAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
 
 HOW_TO_CHECK = """\
 How could a machine check that it is done?
@@ -84,6 +99,7 @@ def dump_spec(spec: Spec) -> str:
     document.add("ceilings", _ceilings_table(tomlkit, spec.ceilings))
     _add_checks(tomlkit, document, spec)
     document.add("review", _review_table(tomlkit, spec.review))
+    document.add("record", _record_table(tomlkit, spec.record))
     return cast("str", tomlkit.dumps(document))
 
 
@@ -157,7 +173,7 @@ def _read(document: TOMLDocument) -> Spec:
     for name in QUESTIONS:
         if name not in raw:
             raise SpecError("this answer is missing", field=name)
-    values = {name: raw[name] for name in _TOP_KEYS[:-3] if name in raw}
+    values = {name: raw[name] for name in _TOP_KEYS[:-4] if name in raw}
     if "ceilings" in raw:
         values["ceilings"] = _read_ceilings(_table("ceilings", raw), cast("Mapping[str, object]", document["ceilings"]))
     if "done_when" in raw:
@@ -168,6 +184,10 @@ def _read(document: TOMLDocument) -> Spec:
         review = _table("review", raw)
         _refuse_unknown("review.", review, _REVIEW_KEYS)
         values["review"] = Review(**cast("dict[str, Any]", review))
+    if "record" in raw:
+        record = _table("record", raw)
+        _refuse_unknown("record.", record, _RECORD_KEYS)
+        values["record"] = Record(**cast("dict[str, Any]", record))
     return Spec(**cast("dict[str, Any]", values))
 
 
@@ -318,6 +338,24 @@ def _review_table(tomlkit: Any, review: Review) -> Table:
         tomlkit, table, "reviewers", list(review.reviewers) or None, '["ann", "ben"]', meaning="nobody named: anybody"
     )
     _add_or_hint(tomlkit, table, "expiry_hours", review.expiry_hours, "72", meaning="hours until an attestation lapses")
+    own_work = review.own_work or None
+    _add_or_hint(tomlkit, table, "own_work", own_work, "true", meaning="whoever started a session may attest it too")
+    meaning = "by enrolled keys; false: a name is enough; left out: once a key was enrolled"
+    _add_or_hint(tomlkit, table, "signed", review.signed, "true", meaning=meaning)
+    return table
+
+
+def _record_table(tomlkit: Any, record: Record) -> Table:
+    table: Table = tomlkit.table()
+    table.add(tomlkit.comment("Where the ledger's checkpoints are kept besides: only there a roll-back shows."))
+    files = list(record.checkpoint_to) or None
+    _add_or_hint(tomlkit, table, "checkpoint_to", files, '["/mnt/other-disk/checkpoints.txt"]')
+    witnesses = _inline(tomlkit, [{"url": url, "vkey": vkey} for url, vkey in record.witnesses])
+    example = f'[{{ url = "https://witness.example", vkey = "{_EXAMPLE_VKEY}" }}]'
+    _add_or_hint(tomlkit, table, "witnesses", witnesses if record.witnesses else None, example)
+    meaning = "rows after which they are, besides at the end of a session and before a release"
+    _add_or_hint(tomlkit, table, "every_rows", record.every_rows, "100", meaning=meaning)
+    _add_or_hint(tomlkit, table, "every_seconds", record.every_seconds, "300", meaning="seconds after which they are")
     return table
 
 

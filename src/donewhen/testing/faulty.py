@@ -7,13 +7,13 @@ every test of a fault comes twice.
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from donewhen.entry import LedgerRow
 from donewhen.errors import LedgerUnavailableError
-from donewhen.stores import Sealed, Store, Transaction
+from donewhen.stores import Store, Transaction
+from donewhen.stores.wrapped import WrappedStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class StoreFault:
     """What the error says of that; None: nobody knows."""
 
 
-class FaultyStore:
+class FaultyStore(WrappedStore):
     """Wrap a store and let chosen writes fail. Safe to share between threads.
 
     Args:
@@ -34,7 +34,7 @@ class FaultyStore:
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store)
         self._lock = threading.Lock()
         self._faults: dict[int, StoreFault] = {}
         self._begun = 0
@@ -78,48 +78,3 @@ class FaultyStore:
 
     def _error(self, fault: StoreFault) -> LedgerUnavailableError:
         return LedgerUnavailableError(self.path, "the disk failed by order of a test", stored=fault.told)
-
-    # -- everything else is the real store's -----------------------------------------------------------------------
-
-    @property
-    def path(self) -> str:
-        """Return where the record is."""
-        return self._store.path
-
-    @property
-    def origin(self) -> str:
-        """Return the log's name."""
-        return self._store.origin
-
-    @property
-    def vkey(self) -> str | None:
-        """Return the public key that the log was begun with."""
-        return self._store.vkey
-
-    def read_session(self, session_id: str, kinds: Sequence[str] | None = None) -> list[LedgerRow]:
-        """Return the rows of a session in order."""
-        return self._store.read_session(session_id, kinds)
-
-    def find_newest(self, session_id: str) -> LedgerRow | None:
-        """Return the newest row of a session, None if it has none."""
-        return self._store.find_newest(session_id)
-
-    def iter_bodies(self, after_id: int = 0) -> Iterator[tuple[int, bytes]]:
-        """Yield (id, stored body) of every row in order."""
-        return self._store.iter_bodies(after_id)
-
-    def iter_sealed(self, after_size: int = 0) -> Iterator[Sealed]:
-        """Yield every sealed state of the log in order."""
-        return self._store.iter_sealed(after_size)
-
-    def read_sessions(self) -> list[tuple[str, int, int]]:
-        """Return (session id, id of its first row, id of its newest row), oldest session first."""
-        return self._store.read_sessions()
-
-    def find_text(self, row_id: int, label: str) -> tuple[bytes, bytes] | None:
-        """Return (salt, text) kept beside a row, None if there is none."""
-        return self._store.find_text(row_id, label)
-
-    def close(self) -> None:
-        """Close the store."""
-        self._store.close()

@@ -18,13 +18,15 @@ class CutError(Exception):
 class Connection:
     """One request and the way to answer it."""
 
-    def __init__(self, handler: BaseHTTPRequestHandler, body: dict[str, Any] | None) -> None:
+    def __init__(self, handler: BaseHTTPRequestHandler, body: dict[str, Any] | None, data: bytes) -> None:
         self._handler = handler
         self._bytes_left: int | None = None
         self.path = handler.path.partition("?")[0]
         self.request_headers: Mapping[str, str] = {name.lower(): value for name, value in handler.headers.items()}
         self.body = body
         """The parsed body; None: it was no JSON object."""
+        self.data = data
+        """The body as it came."""
 
     def cut_after(self, bytes_left: int | None) -> None:
         """Break the connection after so many more bytes of the body; None: before the headers, now."""
@@ -38,8 +40,11 @@ class Connection:
 
     def send_json(self, status: int, headers: Mapping[str, str], body: object) -> None:
         """Send a whole reply."""
-        data = json.dumps(body).encode()
-        self._send_head(status, {"content-type": "application/json", "content-length": str(len(data)), **headers})
+        self.send_bytes(status, {"content-type": "application/json", **headers}, json.dumps(body).encode())
+
+    def send_bytes(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
+        """Send a whole reply whose body is bytes."""
+        self._send_head(status, {"content-length": str(len(data)), **headers})
         self._send(data)
 
     def send_events(self, headers: Mapping[str, str], events: Iterable[bytes]) -> None:
@@ -133,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             body = None
         try:
-            self.server.answer(Connection(self, body if isinstance(body, dict) else None))  # pyright: ignore[reportUnknownArgumentType]  # JSON objects have text keys
+            self.server.answer(Connection(self, body if isinstance(body, dict) else None, data))  # pyright: ignore[reportUnknownArgumentType]  # JSON objects have text keys
             self.wfile.flush()
         except CutError:
             self.wfile.flush()

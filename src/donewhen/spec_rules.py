@@ -1,0 +1,101 @@
+"""What holds for every value in a spec, however the spec was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from donewhen.circuit_breaker import LARGEST_LIMIT
+from donewhen.errors import SpecError
+from donewhen.spec_writer import is_blank, text_fault
+
+MOST_SHOWN = 80
+"""Characters of a wrong value that an error shows."""
+
+
+def whole(key: str, value: object, *, least: int = 0) -> int:
+    """Return a whole number that a row can hold.
+
+    Raises:
+        SpecError: it is not one, or is less than the least allowed.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SpecError("must be a whole number", field=key, value=shown(value))
+    if value < least:
+        raise SpecError(f"must be {least} or more", field=key, value=shown(value))
+    if value > LARGEST_LIMIT:
+        raise SpecError(f"must be {LARGEST_LIMIT} or less", field=key, value=shown(value))
+    return value
+
+
+def filled_text(key: str, value: object) -> str:
+    """Return a text that says something.
+
+    Raises:
+        SpecError: it is no text, is blank, or cannot be stored.
+    """
+    if not isinstance(value, str):
+        raise SpecError("must be text", field=key, value=shown(value))
+    problem = "must not be blank" if is_blank(value) else text_fault(value)
+    if problem is not None:
+        raise SpecError(problem, field=key, value=shown(value))
+    return value
+
+
+def shown(value: object) -> object:
+    """Return a value for an error to show: cut where it is long, by its kind where it has many parts."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, int) and abs(value) >= 10**MOST_SHOWN:
+        return f"a number of more than {MOST_SHOWN} digits"  # Python refuses to print one of more than 4,300
+    if isinstance(value, str):
+        return value if len(value) <= MOST_SHOWN else f"{value[:MOST_SHOWN]}…"
+    return value if isinstance(value, (int, float)) else f"a {type(value).__name__}"
+
+
+def one_of(key: str, value: object, allowed: Sequence[str]) -> None:
+    """Refuse what is not one of a few values.
+
+    Raises:
+        SpecError: it is none of them.
+    """
+    if value not in allowed:
+        raise SpecError(f"must be {' or '.join(map(repr, allowed))}", field=key, value=shown(value))
+
+
+def flag(key: str, value: object) -> None:
+    """Refuse what is neither true nor false.
+
+    Raises:
+        SpecError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise SpecError("must be true or false", field=key, value=shown(value))
+
+
+def names(key: str, value: object) -> tuple[str, ...]:
+    """Return names: texts that say something, each once.
+
+    Raises:
+        SpecError: it is no list, or one of them is no such text.
+    """
+    found: list[str] = []
+    for place, item in enumerate(items(key, value), start=1):
+        name = filled_text(f"{key}[{place}]", item)
+        if name != name.strip():
+            raise SpecError("must not begin or end with white space", field=f"{key}[{place}]", value=name)
+        if name in found:
+            raise SpecError("is there twice", field=f"{key}[{place}]", value=name)
+        found.append(name)
+    return tuple(found)
+
+
+def items(key: str, value: object) -> Sequence[object]:
+    """Return a list's items.
+
+    Raises:
+        SpecError: it is no list.
+    """
+    if not isinstance(value, (list, tuple)):
+        raise SpecError("must be a list", field=key, value=shown(value))
+    return cast("Sequence[object]", value)
