@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from donewhen import LoopResult, NotReleasedError, ReviewSurface
+from donewhen import Ledger, LoopResult, NotReleasedError, Outbox, Release, ReviewSurface, ToFile
 from donewhen.providers.offline import OFFLINE_MODEL, OfflineClient
 
 MODELS = {"anthropic": "claude-sonnet-4-6", "openai": "gpt-5-mini", "offline": OFFLINE_MODEL}
@@ -50,25 +50,22 @@ def new_session_id() -> str:
     return str(uuid.uuid4())
 
 
-def hand_on(surface: ReviewSurface, session_id: str) -> str:
-    """Return the output for whatever comes next, once a person has attested exactly the frame that it is in.
+def hand_on(store: Path, session_id: str, path: Path) -> Release:
+    """Write the output to a file for whatever comes next, once those who must have attested exactly its bytes.
 
     Raises:
-        NotReleasedError: nobody has.
+        NotReleasedError: they have not; says what is missing.
     """
-    frame = surface.load(session_id)
-    if not any(word.frame_hash == frame.frame_hash for word in surface.get_attestations(session_id)):
-        raise NotReleasedError(f"the output of session {session_id} waits until a person has attested its frame")
-    return frame.output or ""
+    with Ledger(store) as ledger:
+        return Outbox(ledger).release(session_id, ToFile(path))
 
 
 def show_end(result: LoopResult, store: Path) -> int:
     """Show how it ended, the frame, and that the output is not handed on; return the exit status."""
     print(f"\n{result.outcome}: {result.reason} ({result.turns} turns, {result.total_tokens} tokens)\n")
-    surface = ReviewSurface(store, store)
-    print(surface.render(result.session_id))
+    print(ReviewSurface(store, store).render(result.session_id))
     try:
-        hand_on(surface, result.session_id)
+        hand_on(store, result.session_id, store.with_name(f"{result.session_id}.txt"))
     except NotReleasedError as error:
-        print(f"\nnot released: {error}")
+        print(f"\n{error}")
     return 0 if result.success else 1

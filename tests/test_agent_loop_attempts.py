@@ -52,7 +52,7 @@ def used(desk: Desk) -> tuple[int, int]:
 def test_a_refusal_that_may_pass_is_released_and_tried_again(desk, status) -> None:
     result = desk.run(StatusError(status), make_reply("done"))
     assert (result.success, result.turns, used(desk)) == (True, 1, (15, 0))
-    assert desk.kinds() == ["spec", "open", "reserve", "error", "reserve", "llm", "close"]
+    assert desk.kinds() == ["spec", "policy", "open", "reserve", "error", "reserve", "llm", "close"]
     (error,) = desk.rows("error")
     assert (error.data["status"], error.data["attempt"], error.closes) == (status, 1, desk.rows("reserve")[0].seq)
     assert [row.data["attempt"] for row in desk.rows("reserve")] == [1, 2]
@@ -220,7 +220,7 @@ def test_a_turn_that_was_released_is_asked_for_again_whatever_others_did_meanwhi
 def test_an_unknown_price_under_a_cost_ceiling_refuses_the_first_call(desk) -> None:
     with pytest.raises(PriceUnknownError, match="'claude-sonnet-4-6'"):
         desk.run(make_reply("done"), limits={"cost_limit_microusd": 1_000_000})
-    assert (desk.calls, desk.kinds()) == ([], ["spec", "open"])
+    assert (desk.calls, desk.kinds()) == ([], ["spec", "policy", "open"])
 
 
 def test_a_session_without_a_way_to_find_prices_knows_none(tmp_store) -> None:

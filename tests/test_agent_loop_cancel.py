@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from processes import PATIENCE_SECONDS
 from sessions import ASYNCHRONOUS, BLOCKING, DRIVERS, SPEC, Desk, calls_of
 
 from donewhen.agent_loop import AgentLoop
@@ -51,13 +52,13 @@ class Gate:
             self._left -= 1
             if self._left == 0:
                 self.arrived.set()
-                assert self.open.wait(10)
+                assert self.open.wait(PATIENCE_SECONDS)
 
 
 async def cancelled_at(event: asyncio.Event, running: Any) -> None:
     """Cancel a run when it has come to its event."""
     task, reached = asyncio.ensure_future(running), asyncio.ensure_future(event.wait())
-    await asyncio.wait({task, reached}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({task, reached}, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     assert reached.cancel() is False
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -68,7 +69,7 @@ async def cancelled_while_writing(desk: Desk, number: int, *script: Any, cancels
     """Cancel a run while its nth transaction is held up, and assert that it ends only when that is written."""
     gate = Gate(desk.ledger, number)
     task = asyncio.ensure_future(desk.make(*script, **options).run("task"))
-    assert await asyncio.to_thread(gate.arrived.wait, 10)
+    assert await asyncio.to_thread(gate.arrived.wait, PATIENCE_SECONDS)
     for _ in range(cancels):
         task.cancel()
         for _ in range(5):
@@ -83,26 +84,26 @@ async def cancelled_while_writing(desk: Desk, number: int, *script: Any, cancels
 def test_a_cancel_before_sending_waits_for_the_write_and_releases(tasks, cancels) -> None:
     asyncio.run(cancelled_while_writing(tasks, 2, make_reply("done"), cancels=cancels))
     assert tasks.calls == []
-    assert tasks.kinds() == ["spec", "open", "reserve", "error"]
+    assert tasks.kinds() == ["spec", "policy", "open", "reserve", "error"]
     assert tokens(tasks) == (0, 0)
     assert tasks.rows("error")[0].data["problem"] == "interrupted by CancelledError"
 
 
 def test_a_cancel_while_a_reply_is_settled_leaves_it_settled(tasks) -> None:
     asyncio.run(cancelled_while_writing(tasks, 3, make_reply("done")))
-    assert tasks.kinds() == ["spec", "open", "reserve", "llm", "close"]
+    assert tasks.kinds() == ["spec", "policy", "open", "reserve", "llm", "close"]
     assert tokens(tasks) == (15, 0)
 
 
 def test_a_cancel_while_the_next_turn_is_admitted_releases_that(tasks) -> None:
     asyncio.run(cancelled_while_writing(tasks, 3, make_reply("x", stop_reason="max_tokens")))
-    assert tasks.kinds() == ["spec", "open", "reserve", "llm", "reserve", "error"]
+    assert tasks.kinds() == ["spec", "policy", "open", "reserve", "llm", "reserve", "error"]
     assert tokens(tasks) == (15, 0)
 
 
 def test_a_cancel_while_the_session_opens_leaves_it_open(tasks) -> None:
     asyncio.run(cancelled_while_writing(tasks, 1, make_reply("done")))
-    assert tasks.kinds() == ["spec", "open"]
+    assert tasks.kinds() == ["spec", "policy", "open"]
     assert tasks.run(make_reply("done")).success
 
 
@@ -110,7 +111,7 @@ def test_a_cancel_passes_even_where_the_write_fails(tasks) -> None:
     async def main() -> None:
         gate = Gate(tasks.ledger, 2)
         task = asyncio.ensure_future(tasks.make(make_reply("done")).run("task"))
-        await asyncio.to_thread(gate.arrived.wait, 10)
+        await asyncio.to_thread(gate.arrived.wait, PATIENCE_SECONDS)
         task.cancel()
         await asyncio.sleep(0)
         gate.open.wait = lambda _seconds: False  # type: ignore[method-assign]  # the assertion in the gate fails
@@ -119,7 +120,7 @@ def test_a_cancel_passes_even_where_the_write_fails(tasks) -> None:
             await task
 
     asyncio.run(main())
-    assert tasks.kinds()[:2] == ["spec", "open"]
+    assert tasks.kinds()[:3] == ["spec", "policy", "open"]
 
 
 def test_a_cancel_in_the_call_abandons_it(tasks) -> None:
@@ -133,7 +134,7 @@ def test_a_cancel_in_the_call_abandons_it(tasks) -> None:
         await cancelled_at(calling, tasks.make(lambda _call: hang()).run("task"))
 
     asyncio.run(main())
-    assert tasks.kinds() == ["spec", "open", "reserve", "abandoned"]
+    assert tasks.kinds() == ["spec", "policy", "open", "reserve", "abandoned"]
     assert tokens(tasks)[1] > 1024
     assert tasks.run(make_reply("done")).success
 
@@ -149,7 +150,7 @@ def test_a_cancel_while_it_waits_for_the_provider_leaves_nothing_reserved(tasks)
         await cancelled_at(waiting, tasks.make(ConnectionRefusedError(), sleep=forever).run("task"))
 
     asyncio.run(main())
-    assert tasks.kinds() == ["spec", "open", "reserve", "error"]
+    assert tasks.kinds() == ["spec", "policy", "open", "reserve", "error"]
 
 
 def test_a_cancel_while_tools_run_leaves_them_named_and_without_a_result(tasks) -> None:
@@ -163,7 +164,7 @@ def test_a_cancel_while_tools_run_leaves_them_named_and_without_a_result(tasks) 
         await cancelled_at(acting, tasks.make(calls_of(("a", "look", {})), tools=[look]).run("task"))
 
     asyncio.run(main())
-    assert tasks.kinds() == ["spec", "open", "reserve", "llm"]
+    assert tasks.kinds() == ["spec", "policy", "open", "reserve", "llm"]
 
 
 # -- Ctrl-C -----------------------------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ def test_a_cancel_while_tools_run_leaves_them_named_and_without_a_result(tasks) 
 def test_ctrl_c_in_the_call_abandons_it(desk) -> None:
     with pytest.raises(KeyboardInterrupt):
         desk.run(KeyboardInterrupt())
-    assert desk.kinds() == ["spec", "open", "reserve", "abandoned"]
+    assert desk.kinds() == ["spec", "policy", "open", "reserve", "abandoned"]
     assert desk.rows("abandoned")[0].data["problem"] == "interrupted by KeyboardInterrupt"
 
 
@@ -182,7 +183,7 @@ def test_ctrl_c_in_a_tool_passes(desk) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         desk.run(calls_of(("a", "look", {})), tools=[look])
-    assert desk.kinds() == ["spec", "open", "reserve", "llm"]
+    assert desk.kinds() == ["spec", "policy", "open", "reserve", "llm"]
     assert tokens(desk) == (15, 0)
 
 
@@ -212,7 +213,7 @@ def blocking(tmp_store) -> Any:
 
 def test_ctrl_c_before_sending_releases(blocking) -> None:
     interrupted_at(blocking, lambda step: isinstance(step, Write), make_reply("done"), after=True)
-    assert blocking.kinds() == ["spec", "open", "reserve", "error"]
+    assert blocking.kinds() == ["spec", "policy", "open", "reserve", "error"]
     assert tokens(blocking) == (0, 0)
 
 
@@ -237,7 +238,7 @@ def test_ctrl_c_between_a_commit_and_its_return_passes_and_doubts_nothing(blocki
     store.writing = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         blocking.run(make_reply("x"))
-    assert blocking.kinds() == ["spec", "open", "reserve", "llm", "close"]
+    assert blocking.kinds() == ["spec", "policy", "open", "reserve", "llm", "close"]
 
 
 def test_ctrl_c_in_a_transaction_writes_nothing_of_it(blocking) -> None:
@@ -255,7 +256,7 @@ def test_ctrl_c_in_a_transaction_writes_nothing_of_it(blocking) -> None:
     store.writing = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         blocking.run(make_reply("x"))
-    assert blocking.kinds() == ["spec", "open", "reserve", "abandoned"]
+    assert blocking.kinds() == ["spec", "policy", "open", "reserve", "abandoned"]
     assert tokens(blocking)[1] > 1024
 
 

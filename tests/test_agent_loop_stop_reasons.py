@@ -31,7 +31,7 @@ def with_blocks(*blocks: dict[str, Any], **options: Any) -> dict[str, Any]:
 def test_a_reply_that_finishes_ends_the_session_as_done(desk, reason) -> None:
     result = desk.run(make_reply("the report", stop_reason=reason))
     assert (result.success, result.outcome, result.turns, result.output) == (True, "done", 1, "the report")
-    assert desk.kinds() == ["spec", "open", "reserve", "llm", "close"]
+    assert desk.kinds() == ["spec", "policy", "open", "reserve", "llm", "close"]
     assert desk.ledger.find_text(desk.rows("close")[0], "output") == "the report"
 
 

@@ -14,6 +14,7 @@ from donewhen.drafts import hash_arguments
 from donewhen.errors import SpecError, ToolError
 from donewhen.ledger import Ledger
 from donewhen.progress import read_progress
+from donewhen.review_surface import ReviewSurface
 from donewhen.testing import make_reply
 from donewhen.texts import hash_input
 from donewhen.tools import Tool, tool
@@ -304,7 +305,7 @@ def resume(desk: Desk, seen: list[int], *script: Any, **options: Any) -> Any:
 
 
 def attest(desk: Desk) -> None:
-    desk.ledger.attest("session-1", "alice", "0" * 64, "the call is fine")
+    ReviewSurface(desk.ledger.path, desk.ledger.path).attest("session-1", "alice", "the call is fine")
 
 
 def test_a_held_tool_pauses_the_session_with_the_exact_call(desk) -> None:

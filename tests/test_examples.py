@@ -95,7 +95,15 @@ def test_what_is_no_proper_page_ends_in_one_sentence(tmp_path: Path, path: str, 
 def test_a_review_goes_from_the_questions_to_the_release(tmp_path: Path) -> None:
     done = run(tmp_path, "review_end_to_end.py", "--reviewer", "Ada")
     assert done.returncode == 0
-    order = ["What does this do?", "[1] ORIGINAL PROMISE", "before anybody looked:", "attested by Ada", "released: "]
+    enough = "which is enough: attested by Ada (signed)"
+    order = [
+        "What does this do?",
+        "[1] ORIGINAL PROMISE",
+        "before anybody looked:",
+        "attested by Ada,",
+        enough,
+        "handed on: ",
+    ]
     places = [done.stdout.find(text) for text in order]
     assert -1 not in places
     assert places == sorted(places)
@@ -105,7 +113,7 @@ def test_a_review_ends_at_the_frame_where_nobody_attests(tmp_path: Path) -> None
     done = run(tmp_path, "review_end_to_end.py")
     assert done.returncode == 3
     assert "before anybody looked:" in done.stdout
-    assert "released" not in done.stdout
+    assert "handed on" not in done.stdout
 
 
 def test_a_diff_is_reviewed(tmp_path: Path) -> None:

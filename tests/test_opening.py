@@ -14,7 +14,7 @@ from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.client import read_reply
 from donewhen.drafts import end_draft
 from donewhen.entry import LedgerRow, spec_hash
-from donewhen.errors import CheckError, SessionBusyError, SessionEndedError, SpecError
+from donewhen.errors import CheckError, LedgerError, SessionBusyError, SessionEndedError, SpecError
 from donewhen.ledger import Ledger
 from donewhen.opening import open_session
 from donewhen.progress import read_progress
@@ -33,11 +33,12 @@ def opens(ledger: Ledger) -> list[LedgerRow]:
 
 def test_the_spec_and_its_ceilings_are_on_disk_before_anything_can_be_spent(ledger) -> None:
     session = a_session(ledger, turns=3, tokens=500, terms={"keep": "nothing"})
-    spec, opened = ledger.rows(SPEC.session_id)
+    spec, policy, opened = ledger.rows(SPEC.session_id)
     answers = (SPEC.what_it_does, SPEC.what_it_does_not, SPEC.done_looks_like)
     assert spec.data["spec_hash"] == opened.data["spec_hash"] == spec_hash(*answers, {"keep": "nothing"})
     assert opened.data["ceilings"] == [3, 500, None, None, None, None]
     assert opened.data["owner"] == owner.this_process()
+    assert (policy.kind, policy.data["started_by"]) == ("policy", owner.this_user())
     assert (session.before, session.newest_balance) == (None, opened.after[-1])
 
 
@@ -140,7 +141,7 @@ def test_two_who_open_a_new_session_at_once_do_not_both_make_it(ledger, monkeypa
     monkeypatch.setattr(Ledger, "note_after", lose)
     session = a_session(ledger, turns=9)
     other.close()
-    assert [row.kind for row in ledger.rows(SPEC.session_id)] == ["spec", "open", "open"]
+    assert [row.kind for row in ledger.rows(SPEC.session_id)] == ["spec", "policy", "open", "open"]
     assert session.newest_balance.ceilings.turns == 1
 
 
@@ -161,5 +162,19 @@ def test_nothing_is_opened_under_a_blank_answer(ledger) -> None:
 def test_a_stored_spec_without_terms_is_opened_as_it_is(ledger) -> None:
     ledger.write_spec(SPEC)
     a_session(ledger)
-    assert [row.kind for row in ledger.rows(SPEC.session_id)] == ["spec", "open"]
+    assert [row.kind for row in ledger.rows(SPEC.session_id)] == ["spec", "policy", "open"]
     assert "terms" not in opens(ledger)[0].data
+
+
+def test_a_session_is_only_gone_on_with_under_its_own_input_key(tmp_store) -> None:
+    with Ledger(tmp_store, input_key=b"k" * 32) as keyed:
+        a_session(keyed).leave()
+        assert opens(keyed)[0].data["input_key"] == keyed.hasher.key_id
+    for key in (None, b"l" * 32):
+        with (
+            Ledger(tmp_store, input_key=key) as other,
+            pytest.raises(LedgerError, match="opened with another input key"),
+        ):
+            a_session(other)
+    with Ledger(tmp_store, input_key=b"k" * 32) as again:
+        assert a_session(again).before is not None

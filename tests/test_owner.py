@@ -8,7 +8,7 @@ import pytest
 from stores.kit import start
 
 from donewhen import owner
-from donewhen.owner import is_alive, this_process
+from donewhen.owner import is_alive, this_process, this_user
 
 SLEEPER = "import sys; print('ready', flush=True); sys.stdin.readline()"
 HERE = platform.node().replace(":", "-") or "localhost"
@@ -19,11 +19,22 @@ def test_this_process_is_alive() -> None:
     assert is_alive(this_process()) is True
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there the environment is asked")
+def test_this_user_is_who_the_system_says_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pwd
+
+    for name in ("USER", "LOGNAME", "USERNAME", "LNAME"):
+        monkeypatch.setenv(name, "somebody-else")
+    assert this_user() == pwd.getpwuid(os.getuid()).pw_name
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 2)
+    assert this_user() == f"uid {2**31 - 2}"
+
+
 def test_another_process_is_alive_until_it_ends() -> None:
     with start(f"from donewhen.owner import this_process; print(this_process(), flush=True); {SLEEPER}") as process:
         name = process.stdout.readline().strip()
         assert is_alive(name) is True
-        process.communicate("end\n", timeout=30)
+        process.communicate("end\n")
     assert is_alive(name) is False
 
 

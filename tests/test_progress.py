@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from donewhen.attestation import call_hash
 from donewhen.balance import Amounts
 from donewhen.entry import Entry
 from donewhen.ledger import Draft, Ledger
@@ -24,8 +25,16 @@ class Story:
     def note(self, kind: str, turn: int = 0, **data: Any) -> None:
         self.ledger.note(Draft(Entry(kind=kind, session_id="s", state_origin=kind, turn_count=turn, data=data)))
 
-    def open(self, owner: str = GONE) -> None:
-        self.note("open", ceilings=CEILINGS, owner=owner)
+    def open(self, owner: str = GONE, **data: Any) -> None:
+        self.note("open", ceilings=CEILINGS, owner=owner, **data)
+
+    def go_on(self) -> None:
+        """Open it again, as a process does that takes the attestations up."""
+        self.open(runs=list(self.progress.runs_now))
+
+    def say(self, kind: str, reviewer: str, *calls: str) -> None:
+        words = {"attest": "notes", "reject": "reason"}[kind]
+        self.note(kind, reviewer=reviewer, frame_hash="f" * 64, calls=list(calls), **{words: "so"})
 
     def reserve(self) -> int:
         entry = Entry(kind="reserve", session_id="s", state_origin="reserve", data={"reserve": [1, 9, 0, 0]})
@@ -125,12 +134,48 @@ def test_a_call_of_a_tool_waits_until_it_is_answered(story) -> None:
 
 def test_a_held_call_waits_for_a_person(story) -> None:
     story.open()
-    story.ledger.attest("s", "ann", "f" * 64)
+    story.say("attest", "ann", call_hash("s", 1, "t1", "look", "a" * 64))
     story.reply(story.reserve(), 1, a_tool(held=True))
-    assert (story.progress.state, story.progress.waiting[0].attested) == ("held", False)
-    story.ledger.attest("s", "ann", "f" * 64)
+    (call,) = story.progress.waiting
+    assert (story.progress.state, call.attested, call.is_decided) == ("held", False, False)
+    assert call.call_hash == call_hash("s", 1, "t1", "look", "a" * 64)
+    story.say("attest", "ann", call.call_hash)
     assert story.progress.waiting[0].attested is True
+    assert story.progress.runs_now == (call.call_hash,)
     assert story.progress.state == "interrupted"
+
+
+def test_an_attestation_that_names_no_call_lets_none_pass(story) -> None:
+    story.open()
+    story.reply(story.reserve(), 1, a_tool(held=True))
+    story.ledger.attest("s", "ann", "f" * 64)
+    story.say("attest", "ben", "b" * 64)
+    (call,) = story.progress.waiting
+    assert (call.attested, story.progress.state) == (False, "held")
+    assert {one.why for one in call.judgement.not_counted} == {"it does not name this call"}
+
+
+def test_a_call_that_somebody_refused_is_decided_and_not_run(story) -> None:
+    story.open()
+    story.reply(story.reserve(), 1, a_tool("t1", held=True), a_tool("t2", held=True))
+    first, second = story.progress.waiting
+    story.say("attest", "ann", first.call_hash, second.call_hash)
+    story.say("reject", "ben", first.call_hash)
+    first, second = story.progress.waiting
+    assert (first.attested, first.refusal, first.is_decided) == (False, "ben: so", True)
+    assert (second.attested, second.refusal, second.is_decided) == (True, None, True)
+    assert story.progress.runs_now == (second.call_hash,)
+    story.go_on()
+    assert story.progress.waiting[0].refusal == "ben: so", "a refusal is not used up"
+
+
+def test_nothing_runs_while_one_call_of_the_reply_is_undecided(story) -> None:
+    story.open()
+    story.reply(story.reserve(), 1, a_tool("t1", held=True), a_tool("t2", held=True))
+    story.say("attest", "ann", story.progress.waiting[0].call_hash)
+    assert (story.progress.runs_now, story.progress.state) == ((), "held")
+    story.go_on()
+    assert story.progress.waiting[0].attested is True, "nobody took it up, so it is not used up"
 
 
 def test_a_reply_without_tools_leaves_nothing_waiting(story) -> None:
@@ -142,11 +187,22 @@ def test_a_reply_without_tools_leaves_nothing_waiting(story) -> None:
 def test_a_person_attests_for_the_process_that_takes_it_up(story) -> None:
     story.open()
     story.reply(story.reserve(), 1, a_tool(held=True))
-    story.ledger.attest("s", "ann", "f" * 64)
-    story.open()
-    assert story.progress.waiting[0].attested is False
-    story.ledger.attest("s", "ann", "f" * 64)
+    digest = story.progress.waiting[0].call_hash
+    story.say("attest", "ann", digest)
+    story.go_on()
+    assert story.progress.waiting[0].attested is False, "it was good for one run, and nobody knows whether that ended"
+    story.say("attest", "ann", digest)
     assert story.progress.waiting[0].attested is True
+
+
+def test_an_attestation_of_a_call_is_none_of_the_same_call_in_a_later_turn(story) -> None:
+    story.open()
+    story.reply(story.reserve(), 1, a_tool("t1", held=True))
+    story.say("attest", "ann", story.progress.waiting[0].call_hash)
+    story.note("tool", 1, call="t1")
+    story.reply(story.reserve(), 2, a_tool("t1", held=True))
+    story.say("attest", "ann", call_hash("s", 1, "t1", "look", "a" * 64))
+    assert story.progress.waiting[0].attested is False
 
 
 def test_of_the_calls_that_wait_those_of_the_newest_reply_are_meant(story) -> None:

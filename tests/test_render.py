@@ -19,6 +19,7 @@ from donewhen.client import ToolCall
 from donewhen.entry import LedgerRow
 from donewhen.frame import Criterion, DiffResult, HeldCall, ReviewFrame
 from donewhen.ledger import Ledger
+from donewhen.policy import Policy
 from donewhen.render import (
     render_balance,
     render_block,
@@ -34,6 +35,7 @@ from donewhen.spec_writer import SpecResult
 from donewhen.testing import ScriptedClient, make_reply
 
 AT = "2026-01-02T03:04:05+00:00"
+WORD = {"reviewer": "ann", "frame_hash": "ab" * 32}
 HEADINGS = [
     "REVIEW SURFACE",
     "[1] ORIGINAL PROMISE",
@@ -290,8 +292,20 @@ TOOLS = [
             "tokens: 8 spent, 1 reserved, 2 asked for, ceiling 9",
         ),
         ("close", {"outcome": "done", "reason": "finished"}, "done: finished"),
-        ("attest", {"reviewer": "ann", "frame_hash": "ab" * 32, "notes": ""}, "ann attests frame abababababab"),
-        ("attest", {"reviewer": "ann", "frame_hash": "ab" * 32, "notes": "ok"}, "ann attests frame abababababab: ok"),
+        ("attest", WORD | {"notes": ""}, "ann attests frame abababababab (named, not proven)"),
+        ("attest", WORD | {"notes": "ok"}, "ann attests frame abababababab (named, not proven): ok"),
+        ("attest", WORD | {"notes": "", "envelope": "{}"}, "ann attests frame abababababab (signed)"),
+        ("reject", WORD | {"reason": "no\nway"}, "ann rejects frame abababababab (named, not proven): no\\nway"),
+        (
+            "policy",
+            Policy(quorum=2, named=False, started_by="me").data(),
+            "2 of anybody must attest, signed; started by me",
+        ),
+        (
+            "policy",
+            Policy(reviewers=(("ann", None), ("ben", "v")), named=True, started_by="me").data(),
+            "1 of ann, ben must attest, by name or signed; started by me",
+        ),
         ("release", {}, ""),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from donewhen import review_surface
+from donewhen import framing
 from donewhen.agent_loop import AgentLoop, LoopResult
 from donewhen.bounds import Transcript
 from donewhen.checks import Call, Human, Regex
@@ -283,9 +283,7 @@ def test_a_halted_session_says_why(desk: Desk) -> None:
 def test_an_output_that_was_erased_is_an_assumption(desk: Desk) -> None:
     desk.run(make_reply("# Report"))
     before = desk.surface.load("s").frame_hash
-    with sqlite3.connect(desk.path) as connection:
-        connection.execute("DELETE FROM texts WHERE label = 'output'")
-    connection.close()
+    desk.ledger.erase("s", who="ann", why="asked for")
     frame = desk.surface.load("s")
     assert (frame.output, frame.diff.final_output) == (None, "llm")
     assert frame.unresolved_assumptions[0].startswith("The output that the session ended with has been erased")
@@ -525,14 +523,15 @@ def test_no_other_row_slips_between_the_frame_and_its_attestation(desk: Desk, mo
     store_promise(desk.path)
     desk.write()
     writers: list[threading.Thread] = []
-    read = review_surface.read_progress
+    read = framing.read_progress
 
-    def read_while_another_writes(rows: Any) -> Any:
-        writers.append(threading.Thread(target=desk.write, kwargs={"turn_count": 2}))
-        writers[-1].start()
-        return read(rows)
+    def read_while_another_writes(*arguments: Any) -> Any:
+        if not writers:
+            writers.append(threading.Thread(target=desk.write, kwargs={"turn_count": 2}))
+            writers[-1].start()
+        return read(*arguments)
 
-    monkeypatch.setattr(review_surface, "read_progress", read_while_another_writes)
+    monkeypatch.setattr(framing, "read_progress", read_while_another_writes)
     attested = desk.surface.attest("s", "ann")
     writers[0].join(30)
     assert [row.kind for row in desk.ledger.rows("s")] == ["spec", "write", "attest", "write"]

@@ -259,7 +259,7 @@ def test_pass_fail_is_one_or_zero_in_sql_and_a_bool_in_python(ledger):
 
 def test_bookkeeping_rows_are_not_shown(ledger):
     loop_of(ledger, Client(reply())).run("task")
-    assert {row.kind for row in ledger.rows(SPEC.session_id)} == {"spec", "open", "reserve", "llm", "close"}
+    assert {row.kind for row in ledger.rows(SPEC.session_id)} == {"spec", "policy", "open", "reserve", "llm", "close"}
     assert [row.kind for row in ledger.get_session(SPEC.session_id)] == ["llm"]
 
 

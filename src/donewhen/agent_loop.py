@@ -60,6 +60,7 @@ class _Loop:
         context_window_tokens: reserved whole for a request that cannot be bounded.
         folder: where checks run.
         find_price: returns the price of a model, None where it is not known.
+        started_by: who starts a new session, and so may not attest it; see `donewhen.opening.open_session`.
         monotonic, jitter: the clock that never goes back, and a number from 0 to 1; handed in by tests.
         sleep: waits so many seconds; awaited by `AsyncAgentLoop`. None: ``time.sleep`` or ``asyncio.sleep``.
 
@@ -90,6 +91,7 @@ class _Loop:
         context_window_tokens: int | None = None,
         folder: Path | str = ".",
         find_price: Callable[[str], Price | None] = find_listed_price,
+        started_by: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
         sleep: Callable[[float], Any] | None = None,
@@ -106,6 +108,7 @@ class _Loop:
         self._window = context_window_tokens
         self._folder = Path(folder)
         self._find_price = find_price
+        self._started_by = started_by
         self._monotonic = monotonic
         self._sleep = sleep
         held = {name for name, tool in self._tools.items() if tool.held}
@@ -148,6 +151,7 @@ class _Loop:
             protect=lambda: protected_digests(checks, self._folder),
             find_price=self._find_price,
             resume=resume,
+            started_by=self._started_by,
             monotonic=self._monotonic,
         )
         conversation = Conversation(self._transcript(), kept=self._keeps)

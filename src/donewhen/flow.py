@@ -19,6 +19,7 @@ from donewhen.client import Failure, Reply, ToolCall
 from donewhen.conversation import Conversation
 from donewhen.drafts import check_draft, end_draft, tool_draft
 from donewhen.errors import CircuitBreakerError, LedgerUnavailableError, PermitClosedError, SpecError
+from donewhen.held_calls import turn_down
 from donewhen.ledger import Draft
 from donewhen.session import Permit, Session, Settlement
 from donewhen.steps import CallClient, LoopResult, RunChecks, RunTools, Settings, Step, Wait, Write
@@ -137,9 +138,9 @@ class Run:
         step = RunTools(calls)
 
         def drafts(*, keep: bool) -> list[Draft]:
-            session_id = self.session.session_id
+            session_id, hasher = self.session.session_id, self.session.ledger.hasher
             return [
-                tool_draft(session_id, turn_of(call), call, result.content, result.problem, ms, keep=keep)
+                tool_draft(session_id, turn_of(call), call, result.content, result.problem, ms, hasher, keep=keep)
                 for call, result, ms in step.results
             ]
 
@@ -158,7 +159,7 @@ class Run:
     def _finished(self, reply: Reply, ms: int, output: str) -> Part:
         said = self.conversation.hear(reply)
         if not self.settings.checks:
-            end = end_draft(self.session.session_id, "done", "the model finished its turn", output)
+            end = self._end_draft("done", "the model finished its turn", output)
             yield from self._settle(reply, ms, said, end=end)
             return self._result("done", "the model finished its turn", output)
         settled = yield from self._settle(reply, ms, said)
@@ -184,7 +185,8 @@ class Run:
 
     def _judged(self, turn: int, output: str, check: Check, result: CheckResult, ms: int) -> Draft:
         kind = str(check.describe().get("check", "call"))
-        return check_draft(self.session.session_id, turn, result.name, kind, result.outcome, result.detail, output, ms)
+        session_id, hasher = self.session.session_id, self.session.ledger.hasher
+        return check_draft(session_id, turn, result.name, kind, result.outcome, result.detail, output, ms, hasher)
 
     # -- attempts ------------------------------------------------------------------------------------------------
 
@@ -284,7 +286,7 @@ class Run:
     def _breached(self, breach: CircuitBreakerError) -> Flow:
         outcome = "unmet" if self.unmet else "breached"
         reason = str(breach)
-        draft = end_draft(self.session.session_id, outcome, reason, self.conversation.text)
+        draft = self._end_draft(outcome, reason, self.conversation.text)
         yield Write(lambda: self.session.note(draft))
         return self._result(
             outcome, reason, self.conversation.text, turn=breach.turn_count, breach_reason=breach.reason
@@ -292,7 +294,7 @@ class Run:
 
     def _fail(self, reply: Reply, ms: int, reason: str) -> Flow:
         said = self.conversation.hear(reply)
-        end = end_draft(self.session.session_id, "failed", reason, self.conversation.text)
+        end = self._end_draft("failed", reason, self.conversation.text)
         yield from self._settle(reply, ms, said, end=end, runs_tools=False)
         return self._result("failed", reason, self.conversation.text)
 
@@ -300,9 +302,12 @@ class Run:
         self, outcome: str, reason: str, output: str | None = None, before: Sequence[Draft] = (), *, detail: str = ""
     ) -> Flow:
         text = self.conversation.text if output is None else output
-        draft = end_draft(self.session.session_id, outcome, reason, text)
+        draft = self._end_draft(outcome, reason, text)
         yield Write(lambda: self.session.note(*before, draft))
         return self._result(outcome, f"{reason}: {detail}" if detail else reason, text)
+
+    def _end_draft(self, outcome: str, reason: str, output: str | None) -> Draft:
+        return end_draft(self.session.session_id, outcome, reason, output, self.session.ledger.hasher)
 
     def _interrupted(self, error: BaseException) -> None:
         """Write what happened to the attempt under way, before an interruption passes."""
@@ -334,11 +339,14 @@ class Run:
         """Answer the tool calls that the last process left: those that were attested are run now, once."""
         waiting = {} if self.session.before is None else self.session.before.waiting_now
         held = [call for call in calls if call.id in waiting and waiting[call.id].held]
-        unattested = tuple(call for call in held if not waiting[call.id].attested)
-        if unattested:
-            return self._waiting(unattested)
-        ran, drafts = yield from self._run_tools(held, lambda call: waiting[call.id].row.turn_count, keep=True)
-        now = {call.id: result for call, result, _ in ran}
+        undecided = tuple(call for call in held if not waiting[call.id].is_decided)
+        if undecided:
+            return self._waiting(undecided)
+        refused = yield from turn_down(self.session, held, waiting)
+        # A crash from here on leaves calls that may have run: the row that opened the session used up their approval.
+        runs = [call for call in held if call.id not in refused]
+        ran, drafts = yield from self._run_tools(runs, lambda call: waiting[call.id].row.turn_count, keep=True)
+        now = refused | {call.id: result for call, result, _ in ran}
         if drafts:
             yield Write(lambda: self.session.note(*drafts))
         known = {**self.conversation.kept_results, **now}
@@ -355,14 +363,12 @@ class Run:
     def _notice_after(self, reply: Reply) -> str | None:
         """Return what the model is told before its last allowed turn, None before any other."""
         permit, balance = self.permit, self.session.newest_balance
-        if permit is None:  # settled already: the newest balance has it
-            turn, tokens = balance.used.turns + 1, balance.used.tokens
-        else:
-            used = permit.reserved.tokens if reply.usage is None else reply.usage.total
-            turn, tokens = permit.turn + 1, balance.used.tokens - permit.reserved.tokens + used
-        ceilings = balance.ceilings
+        ceilings, tokens = balance.ceilings, balance.used_tokens
+        turn = (balance.used_turns if permit is None else permit.turn) + 1
         if not self.settings.wrap_up_notice or ceilings.turns is None or turn != ceilings.turns:
             return None
+        if permit is not None:  # else it is settled already, and the newest balance has it
+            tokens += (permit.reserved.tokens if reply.usage is None else reply.usage.total) - permit.reserved.tokens
         left = "" if ceilings.tokens is None else f" and about {max(0, ceilings.tokens - tokens):,} tokens are left"
         return f"[This is the last turn that is allowed{left}. Finish now with what you have.]"
 
@@ -376,11 +382,11 @@ class Run:
         breach_reason: str | None = None,
         waits_for: tuple[ToolCall, ...] = (),
     ) -> LoopResult:
-        used = self.session.newest_balance.used
+        balance = self.session.newest_balance
         return LoopResult(
             outcome == "done",
-            used.turns if turn is None else turn,
-            used.tokens,
+            balance.used_turns if turn is None else turn,
+            balance.used_tokens,
             self.session.session_id,
             breach_reason,
             outcome=outcome,

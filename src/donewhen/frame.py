@@ -21,7 +21,16 @@ from donewhen.texts import hash_input
 if TYPE_CHECKING:
     from donewhen.spec_writer import SpecResult
 
-__all__ = ["AttestationResult", "Criterion", "DiffResult", "HeldCall", "ReviewFrame", "judge_criteria", "make_diff"]
+__all__ = [
+    "AttestationResult",
+    "Criterion",
+    "DiffResult",
+    "HeldCall",
+    "RejectionResult",
+    "ReviewFrame",
+    "judge_criteria",
+    "make_diff",
+]
 
 _BREAKER = "circuit_breaker"
 
@@ -66,6 +75,8 @@ class HeldCall:
     args_hash: str
     arguments: str | None
     """Exactly what the tool would be called with, as JSON; held against `args_hash`. None: not kept."""
+    call_hash: str = field(default="", compare=False)
+    """What an attestation of it names; made of the fields above and the session, so not part of the frame's hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +132,27 @@ class AttestationResult:
     notes: str
     frame_hash: str
     """Lower-case hex digest of the frame that they saw."""
+    signed: bool = field(default=False, kw_only=True)
+    """Whether an envelope is with it. False: named, not proven."""
+    expires_at: str | None = field(default=None, kw_only=True)
+    """ISO 8601, UTC: from then on it no longer counts. None: never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectionResult:
+    """A person's word that a frame does not keep the promise."""
+
+    id: int
+    """The ledger's row."""
+    session_id: str
+    reviewer: str
+    rejected_at: str
+    """ISO 8601, UTC."""
+    reason: str
+    frame_hash: str
+    """Lower-case hex digest of the frame that they saw."""
+    signed: bool
+    """Whether an envelope is with it. False: named, not proven."""
 
 
 def make_diff(rows: Sequence[LedgerRow], output: str | None) -> DiffResult:
@@ -160,20 +192,32 @@ def judge_criteria(
         find_text: finds what a check said.
     """
     checks = [row for row in rows if row.kind == "check"]
+    output_hash = _output_hash(rows, output)
     newest = [row for row in checks if row.turn_count == checks[-1].turn_count]
     if [row.data["check"] for row in newest] == [_kind_of(one) for one in agreed]:
         # The checks of a turn are written in the order of the spec, where two may have one name or none.
         for one, row in zip(agreed, newest, strict=True):
-            yield _criterion(one, row, output, find_text)
+            yield _criterion(one, row, output_hash, find_text)
         return
     by_name = {row.data["name"]: row for row in checks}
     for one in agreed:
-        yield _criterion(one, by_name.pop(_name_of(one), None), output, find_text)
+        yield _criterion(one, by_name.pop(_name_of(one), None), output_hash, find_text)
     for row in by_name.values():
-        yield _criterion({"check": row.data["check"], "name": row.data["name"]}, row, output, find_text)
+        yield _criterion({"check": row.data["check"], "name": row.data["name"]}, row, output_hash, find_text)
 
 
-def _criterion(one: Mapping[str, Any], row: LedgerRow | None, output: str | None, find_text: FindText) -> Criterion:
+def _output_hash(rows: Sequence[LedgerRow], output: str | None) -> str | None:
+    """Return the hash of the output that waits, as the rows of checks have it; None while there is none."""
+    if output is None:
+        return None
+    # With an input key the row that ended the session says the hash, since a reviewer cannot work it out.
+    stated = next((row.input_hash for row in reversed(rows) if row.kind == "close"), "")
+    return stated or hash_input(output)
+
+
+def _criterion(
+    one: Mapping[str, Any], row: LedgerRow | None, output_hash: str | None, find_text: FindText
+) -> Criterion:
     kind = _kind_of(one)
     if row is None:
         return Criterion(name=_name_of(one), kind=kind, outcome="pending" if kind == "human" else "not_run")
@@ -181,7 +225,7 @@ def _criterion(one: Mapping[str, Any], row: LedgerRow | None, output: str | None
     if kind == "human":
         # The row's name is cut and on one line; what a person has to judge is the whole criterion.
         return Criterion(name=str(one.get("criterion", name)), kind=kind, outcome=outcome)
-    if output is not None and row.input_hash != hash_input(output):
+    if output_hash is not None and row.input_hash != output_hash:
         # A ceiling may stop a session after its last checks; what they said is not about the text that waits.
         detail = f"{outcome} by the output of turn {row.turn_count}, which is not the one that waits"
         return Criterion(name=name, kind=kind, outcome="not_run", detail=detail)

@@ -6,22 +6,24 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
+from donewhen import arguments
 from donewhen.balance import Ceilings
 from donewhen.bounds import BoundKind
 from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.drafts import abandoned_entry
 from donewhen.entry import Entry, LedgerRow, spec_hash
-from donewhen.errors import SessionBusyError, SessionEndedError, SpecError
+from donewhen.errors import LedgerError, SessionBusyError, SessionEndedError, SpecError
 from donewhen.ledger import Answers, Draft, Ledger, spec_entry, utc_now
-from donewhen.owner import is_alive, this_process
+from donewhen.owner import LIVE, is_alive, runs_here, this_process, this_user
+from donewhen.policy import Grounds, policy_data
 from donewhen.progress import PAUSED_OUTCOMES, STOPPED_BY_CEILING, Progress, read_progress
 from donewhen.repeats import Repeats, repeats_of
 from donewhen.session import Session
 from donewhen.spec_writer import is_blank
 
 if TYPE_CHECKING:
+    from donewhen.keyring import Keyring
     from donewhen.usage import Price
 
 ANSWERS = ("what_it_does", "what_it_does_not", "done_looks_like")
@@ -38,10 +40,11 @@ def open_session(
     protect: Callable[[], Mapping[str, str]] = dict,
     find_price: Callable[[str], Price | None] | None = None,
     resume: bool = False,
+    started_by: str | None = None,
     monotonic: Callable[[], float] = time.monotonic,
     now: Callable[[], datetime] = utc_now,
 ) -> Session:
-    """Open a session under a spec: the spec and its ceilings are on disk when this returns.
+    """Open a session under a spec: the spec, who may review it, and its ceilings are on disk when this returns.
 
     A session that was interrupted goes on. Its ceilings are then the ledger's, which only a row can change.
 
@@ -55,11 +58,14 @@ def open_session(
         protect: takes the digests of protected paths; called for a new session only.
         find_price: returns the price of a model, None where it is not known.
         resume: also go on with a session that a ceiling has stopped, once one has been raised, or a halt.
+        started_by: who starts a new session, and so may not attest it unless the spec says so. None: the user that
+            this process runs as.
         monotonic: seconds, from the clock that never goes back.
         now: aware UTC.
 
     Raises:
-        SpecError: an answer is blank, or the spec is not the one that the session was opened with.
+        SpecError: an answer is blank, the spec is not the one that the session was opened with, or nobody could ever
+            attest the session.
         SessionEndedError: the session is over, or needs `resume`, or a ceiling that is raised first.
         SessionBusyError: another live process has it.
         LedgerUnavailableError: the store could not be written.
@@ -67,8 +73,16 @@ def open_session(
     for name in ANSWERS:
         if is_blank(getattr(spec, name)):
             raise SpecError("the answer is blank, and nothing runs without one", field=name)
-    opening = _Opening(spec, terms, circuit_breaker.ceilings, _live_key(ledger, spec), resume=resume, now=now)
-    if read_progress(ledger.rows(spec.session_id)) is None:
+    opening = _Opening(
+        spec,
+        terms,
+        circuit_breaker.ceilings,
+        ledger,
+        resume=resume,
+        started_by=this_user() if started_by is None else arguments.text("started_by", started_by),
+        now=now,
+    )
+    if not any(row.kind == "open" for row in ledger.rows(spec.session_id)):
         opening.protected = dict(protect())  # before the transaction: it may be slow, and may fail
     opened = ledger.note_after(spec.session_id, opening.decide)
     # A crash here leaves a session without a turn: it can be opened again.
@@ -86,16 +100,8 @@ def open_session(
         held_tools=frozenset(held_tools),
         protected=opening.protected,
     )
-    _LIVE[_live_key(ledger, spec)] = session
+    LIVE[ledger.path, spec.session_id] = session  # nobody else in this process may open it
     return session
-
-
-_LIVE: WeakValueDictionary[tuple[str, str], Session] = WeakValueDictionary()
-"""The sessions that this process has open, by ledger and id: nobody else in it may open them."""
-
-
-def _live_key(ledger: Ledger, spec: Answers) -> tuple[str, str]:
-    return ledger.path, spec.session_id
 
 
 class _Opening:
@@ -106,16 +112,18 @@ class _Opening:
         spec: Answers,
         terms: Mapping[str, Any] | None,
         ceilings: Ceilings,
-        key: tuple[str, str],
+        ledger: Ledger,
         *,
         resume: bool,
+        started_by: str,
         now: Callable[[], datetime],
     ) -> None:
         self.spec = spec
         self.terms = terms
         self.ceilings = ceilings
-        self.key = key
+        self.ledger = ledger
         self.resume = resume
+        self.started_by = started_by
         self.now = now
         self.agreed = spec_hash(spec.what_it_does, spec.what_it_does_not, spec.done_looks_like, terms)
         self.protected: dict[str, str] = {}
@@ -126,9 +134,11 @@ class _Opening:
         """Return what is to be written to open the session, or refuse."""
         stored = next((row for row in rows if row.kind == "spec"), None)
         _refuse_other_answers(self.spec, stored)
-        self.before = before = read_progress(rows)
+        # Nobody else can write a row until this session is open, so what reviewers said by now is what counts.
+        grounds = Grounds.of(self.ledger, self.now())
+        self.before = before = read_progress(rows, grounds)
         if before is None:
-            return self._first_rows(stored)
+            return self._first_rows(stored, grounds.keyring)
         self._refuse_unless_open(before)
         self.protected = dict(before.first_open.data["protected"])
         self.repeats = repeats_of(rows)
@@ -140,6 +150,11 @@ class _Opening:
             raise SpecError(
                 f"the spec of session {session_id} was changed after the session opened (ceilings, checks or other "
                 "terms); a spec is frozen. Begin a new session, or raise a ceiling with 'donewhen raise'"
+            )
+        if before.first_open.data.get("input_key") != self.ledger.hasher.key_id:
+            raise LedgerError(
+                f"session {session_id} was opened with another input key, or without one, so nothing that it hashes "
+                "now could be compared with what it hashed then. Hand in the input key that it was opened with"
             )
         stays_stopped = before.outcome in STOPPED_BY_CEILING and not before.raised_since
         if before.outcome in PAUSED_OUTCOMES and (stays_stopped or not self.resume):
@@ -153,12 +168,11 @@ class _Opening:
 
     def _is_busy(self, before: Progress) -> bool:
         if before.owner == this_process():
-            live = _LIVE.get(self.key)
-            return live is not None and not live.left
+            return runs_here(self.ledger.path, self.spec.session_id)
         # A session that waits for a person has been let go of, even where its process goes on with something else.
         return bool(is_alive(before.owner)) and not before.is_waiting
 
-    def _first_rows(self, stored: LedgerRow | None) -> list[Draft]:
+    def _first_rows(self, stored: LedgerRow | None, keyring: Keyring) -> list[Draft]:
         data: dict[str, Any] = {
             "spec_hash": self.agreed,
             "ceilings": self.ceilings.as_list(),
@@ -166,6 +180,8 @@ class _Opening:
             "resumes": False,
             "protected": self.protected,
         }
+        if self.ledger.hasher.key_id is not None:
+            data["input_key"] = self.ledger.hasher.key_id
         drafts: list[Draft] = []
         if stored is None:
             drafts.append(Draft(spec_entry(self.spec, self.terms)))
@@ -175,6 +191,8 @@ class _Opening:
             # The answers were stored by themselves; what else was agreed stands beside the ceilings.
             data["terms"] = self.terms
         session_id = self.spec.session_id
+        policy = policy_data(self.terms, keyring, self.started_by)
+        drafts.append(Draft(Entry(kind="policy", session_id=session_id, state_origin="policy", data=policy)))
         return [*drafts, Draft(Entry(kind="open", session_id=session_id, state_origin="open", data=data))]
 
     def _reopening_rows(self, before: Progress) -> list[Draft]:
@@ -185,13 +203,16 @@ class _Opening:
             for row in before.in_doubt
             if row.seq not in before.doubted
         ]
-        data = {
+        data: dict[str, Any] = {
             "spec_hash": self.agreed,
             "ceilings": before.balance.ceilings.as_list(),
             "owner": this_process(),
             "resumes": True,
             "elapsed_ms": before.elapsed_ms(self.now()),
         }
+        if before.runs_now:
+            # On disk before any of them runs: an approval is used up by this row, whatever becomes of the run.
+            data["runs"] = list(before.runs_now)
         return [*drafts, Draft(Entry(kind="open", session_id=session_id, state_origin="open", data=data))]
 
 

@@ -1,4 +1,4 @@
-"""Which process runs a session, and whether it still does.
+"""Which process runs a session, as which user, and whether it still does.
 
 A process is named by host, process id and the moment it started, since ids are used again.
 """
@@ -7,6 +7,18 @@ from __future__ import annotations
 
 import os
 import platform
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+
+class Leavable(Protocol):
+    """What somebody may have let go of."""
+
+    left: bool
+
+
+LIVE: WeakValueDictionary[tuple[str, str], Leavable] = WeakValueDictionary()
+"""The sessions that this process has open, by ledger and id."""
 
 ENDED = "ended"
 """In place of a process's start: it was killed, and only its parent has not noticed yet."""
@@ -15,6 +27,30 @@ ENDED = "ended"
 def this_process() -> str:
     """Return the name of this process, ``host:pid:start``."""
     return f"{_host()}:{os.getpid()}:{_started(os.getpid()) or '0'}"
+
+
+def runs_here(path: str, session_id: str) -> bool:
+    """Tell whether somebody in this process has a session of a ledger open and has not let go of it."""
+    live = LIVE.get((path, session_id))
+    return live is not None and not live.left
+
+
+def this_user() -> str:
+    """Return the name of the user that this process runs as, ``uid 1000`` where it has none.
+
+    Where the system can say, the environment is not asked: whoever starts a session could set it.
+    """
+    try:
+        import pwd
+    except ImportError:  # Windows
+        import getpass
+
+        return getpass.getuser()
+    user_id = os.getuid()
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:  # a container's user may have no name
+        return f"uid {user_id}"
 
 
 def is_alive(owner: str) -> bool | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+from donewhen.attestation import call_hash
 from donewhen.balance import Balance
 from donewhen.entry import LedgerRow
+from donewhen.keyring import Keyring
 from donewhen.owner import is_alive
+from donewhen.policy import Call, Grounds, Judgement
 
 PAUSED_OUTCOMES = ("breached", "unmet", "halted")
 """Outcomes after which a session can go on, once a person has changed something."""
@@ -29,9 +32,28 @@ class WaitingCall:
     name: str
     args_hash: str
     held: bool
-    attested: bool
-    """A person has attested the session since, and no process has taken it up on that: the one that did may have
-    run the call."""
+    call_hash: str
+    """What an attestation of it names."""
+    judgement: Judgement | None
+    """What reviewers said of it since it was asked for, and since a process last took it up on that: the one that did
+    may have run the call. None: it was not held."""
+
+    @property
+    def attested(self) -> bool:
+        """Return whether as many reviewers as the policy asks for let it be run."""
+        return self.judgement is not None and self.judgement.released_ok
+
+    @property
+    def refusal(self) -> str | None:
+        """Return who refused it and why, None if nobody did."""
+        if self.judgement is None or not self.judgement.rejected:
+            return None
+        return "; ".join(f"{one.reviewer}: {one.words}" for one in self.judgement.rejected)
+
+    @property
+    def is_decided(self) -> bool:
+        """Return whether nobody has to look at it any more: it may be run, or was refused."""
+        return self.attested or self.refusal is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +89,17 @@ class Progress:
         newest = max((call.row.seq for call in self.waiting), default=0)
         return {call.call_id: call for call in self.waiting if call.row.seq == newest}
 
+    @property
+    def held_now(self) -> tuple[WaitingCall, ...]:
+        """Return the held calls of the newest reply."""
+        return tuple(call for call in self.waiting_now.values() if call.held)
+
+    @property
+    def runs_now(self) -> tuple[str, ...]:
+        """Return the digests of the held calls that a process which goes on now runs: none while one is undecided."""
+        held = self.held_now
+        return tuple(call.call_hash for call in held if call.attested) if all(c.is_decided for c in held) else ()
+
     def elapsed_ms(self, now: datetime) -> int:
         """Return the milliseconds since the first opening. A clock that was set back in between gives no time back."""
         steps = [max(timedelta(0), later - time) for time, later in pairwise([*self.times, now])]
@@ -92,16 +125,18 @@ class Progress:
         """Return one word for people: its outcome, or held, running, or interrupted."""
         if self.outcome is not None:
             return self.outcome
-        if any(call.held and not call.attested for call in self.waiting):
+        if any(call.held and not call.is_decided for call in self.waiting):
             return "held"
         return "interrupted" if is_alive(self.owner) is False else "running"
 
 
-def read_progress(rows: Sequence[LedgerRow]) -> Progress | None:
+def read_progress(rows: Sequence[LedgerRow], grounds: Grounds | None = None) -> Progress | None:
     """Return where a session stands, None if it was never opened.
 
     Args:
         rows: every row of the session, in order, bookkeeping too.
+        grounds: what attestations of held calls are judged on. None: nothing that is signed counts, since nobody says
+            whose keys are whose.
     """
     opens = [row for row in rows if row.kind == "open"]
     if not opens:
@@ -115,28 +150,40 @@ def read_progress(rows: Sequence[LedgerRow]) -> Progress | None:
         close=closes[-1] if closes else None,
         in_doubt=tuple([row for row in rows if row.kind == "reserve" and row.seq not in closed]),
         doubted=frozenset(row.doubts for row in rows if row.doubts is not None),
-        waiting=tuple(_waiting_calls(rows)),
+        waiting=tuple(_waiting_calls(rows, grounds or _nobodys(rows[-1]))),
         times=tuple([datetime.fromisoformat(row.created_at) for row in rows if row.seq >= opens[0].seq]),
     )
 
 
-def _waiting_calls(rows: Sequence[LedgerRow]) -> list[WaitingCall]:
+def _nobodys(newest: LedgerRow) -> Grounds:
+    return Grounds(keyring=Keyring(()), origin="", now=datetime.fromisoformat(newest.created_at))
+
+
+def _waiting_calls(rows: Sequence[LedgerRow], grounds: Grounds) -> list[WaitingCall]:
     answered = {(row.turn_count, row.data["call"]) for row in rows if row.kind == "tool"}
-    attested = max((row.seq for row in rows if row.kind == "attest"), default=0)
-    opened = max((row.seq for row in rows if row.kind == "open"), default=0)
     found: list[WaitingCall] = []
     for row in rows:
         tools: list[dict[str, Any]] = row.data.get("tools", []) if row.kind == "llm" else []
         found.extend(
-            WaitingCall(
-                row=row,
-                call_id=tool["id"],
-                name=tool["name"],
-                args_hash=tool["args_hash"],
-                held=tool["held"],
-                attested=attested > max(row.seq, opened),
-            )
+            _waiting_call(rows, row, tool, grounds)
             for tool in tools
             if tool["run"] and (row.turn_count, tool["id"]) not in answered
         )
     return found
+
+
+def _waiting_call(
+    rows: Sequence[LedgerRow], asked: LedgerRow, tool: Mapping[str, Any], grounds: Grounds
+) -> WaitingCall:
+    digest = call_hash(asked.session_id, asked.turn_count, tool["id"], tool["name"], tool["args_hash"])
+    taken_up = max((row.seq for row in rows if row.kind == "open" and digest in row.data.get("runs", ())), default=0)
+    subject = Call(digest, asked_seq=asked.seq, taken_up_seq=taken_up)
+    return WaitingCall(
+        row=asked,
+        call_id=tool["id"],
+        name=tool["name"],
+        args_hash=tool["args_hash"],
+        held=tool["held"],
+        call_hash=digest,
+        judgement=grounds.judge(rows, subject) if tool["held"] else None,
+    )

@@ -265,6 +265,18 @@ def _ceilings_say(data: Mapping[str, Any]) -> str:
     return f"{set_to}; {data['who']}: {data['why']}" if "who" in data else set_to
 
 
+def _policy_says(data: Mapping[str, Any]) -> str:
+    who = ", ".join(one["name"] for one in data["reviewers"]) or "anybody"
+    how = "by name or signed" if data["named"] else "signed"
+    return f"{data['quorum']} of {who} must attest, {how}; started by {data['started_by']}"
+
+
+def _word_says(data: Mapping[str, Any], verb: str, words: str) -> str:
+    proof = "signed" if "envelope" in data else "named, not proven"
+    said = f"{data['reviewer']} {verb} frame {data['frame_hash'][:12]} ({proof})"
+    return f"{said}: {words}" if words else said
+
+
 _SAYS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "spec": lambda data: data["what_it_does"],
     "open": _ceilings_say,
@@ -280,9 +292,9 @@ _SAYS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         f"{data['asked']} asked for, ceiling {data['ceiling']}"
     ),
     "close": lambda data: f"{data['outcome']}: {data['reason']}",
-    "attest": lambda data: (
-        f"{data['reviewer']} attests frame {data['frame_hash'][:12]}" + (f": {data['notes']}" if data["notes"] else "")
-    ),
+    "policy": _policy_says,
+    "attest": lambda data: _word_says(data, "attests", data["notes"]),
+    "reject": lambda data: _word_says(data, "rejects", data["reason"]),
 }
 
 

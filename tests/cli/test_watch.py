@@ -34,7 +34,7 @@ def test_left_out_it_is_the_session_that_wrote_last(tmp_path: Path) -> None:
 def test_json_is_a_line_for_each_row(spec_file: Path) -> None:
     run_offline(spec_file)
     kinds = [json.loads(line)["kind"] for line in donewhen("watch", "--json").stdout.splitlines()]
-    assert kinds == ["spec", "open", "reserve", "llm", "close"]
+    assert kinds == ["spec", "policy", "open", "reserve", "llm", "close"]
 
 
 def test_an_empty_ledger_has_nothing_to_watch() -> None:
@@ -52,7 +52,7 @@ def test_a_session_that_runs_is_followed_until_it_ends(tmp_store: Path) -> None:
 
         looks.extend(follow(ledger, "s", end_it))
     assert [(look.overview.state, [row.kind for row in look.new]) for look in looks] == [
-        ("running", ["spec", "open"]),
+        ("running", ["spec", "policy", "open"]),
         ("done", ["close"]),
     ]
 

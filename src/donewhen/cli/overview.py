@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
 
 from donewhen.balance import Balance
 from donewhen.cli.rows import balance_json
 from donewhen.entry import LedgerRow
 from donewhen.progress import Progress, read_progress
 from donewhen.render import usd
+
+if TYPE_CHECKING:
+    from donewhen.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +60,19 @@ class Overview:
         }
 
 
-def look_at(session_id: str, rows: Sequence[LedgerRow]) -> Overview:
+def look_at(ledger: Ledger, session_id: str, rows: Sequence[LedgerRow]) -> Overview:
     """Return where a session stands.
 
     Args:
+        ledger: whose reviewers are asked about, where anybody said anything.
         session_id: the session.
         rows: all its rows in order, at least one.
     """
-    return Overview(session_id=session_id, rows=rows, progress=read_progress(rows))
+    from donewhen.policy import Grounds
+
+    reviewed = any(row.kind in ("attest", "reject") for row in rows)
+    grounds = Grounds.of(ledger, datetime.now(timezone.utc)) if reviewed else None
+    return Overview(session_id=session_id, rows=rows, progress=read_progress(rows, grounds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from donewhen.render import usd, visible
 
 if TYPE_CHECKING:
     from donewhen.balance import Ceilings
+    from donewhen.ledger import Ledger
 
 _MILLION = 10**6
 _MS_PER_MINUTE = 60_000
@@ -38,7 +40,7 @@ _MS_PER_MINUTE = 60_000
 def sessions(*, as_json: bool) -> None:
     """List the sessions, oldest first, and where each stands."""
     with open_to_read(store_path()) as ledger:
-        found = [look_at(session_id, ledger.rows(session_id)) for session_id, _, _ in ledger.sessions()]
+        found = [look_at(ledger, session_id, ledger.rows(session_id)) for session_id, _, _ in ledger.sessions()]
     if as_json:
         put_json([overview.as_json() for overview in found])
         return
@@ -74,19 +76,21 @@ def show(session: str, *, everything: bool, as_json: bool) -> None:
     """
     with open_to_read(store_path()) as ledger:
         session_id = find_session(ledger, session)
-        overview = look_at(session_id, ledger.rows(session_id))
+        overview = look_at(ledger, session_id, ledger.rows(session_id))
+        reviewed = _review_of(ledger, overview)
         signed_by = ledger.signed_by
     if as_json:
-        put_json({**overview.as_json(), "signed_by": signed_by, "rows": [*map(row_text.row_json, overview.rows)]})
+        told = {**overview.as_json(), "signed_by": signed_by, "review": reviewed}
+        put_json({**told, "rows": [*map(row_text.row_json, overview.rows)]})
         return
-    _put_head(overview, signed_by)
+    _put_head(overview, signed_by, reviewed)
     shown = [row for row in overview.rows if everything or row.kind in VISIBLE_KINDS]
     if shown:
         put("")
         put_table(row_text.HEADERS, [row_text.row_cells(row) for row in shown], right=row_text.RIGHT)
 
 
-def _put_head(overview: Overview, signed_by: str | None) -> None:
+def _put_head(overview: Overview, signed_by: str | None, reviewed: str | None) -> None:
     lines = [("session", overview.session_id), ("state", _state_and_reason(overview))]
     names = {"what_it_does": "does", "what_it_does_not": "does not", "done_looks_like": "done when"}
     lines += [(names[name], answer) for name, answer in overview.promise.items()]
@@ -95,12 +99,32 @@ def _put_head(overview: Overview, signed_by: str | None) -> None:
     if overview.progress is not None and overview.progress.in_doubt:
         count = len(overview.progress.in_doubt)
         lines.append(("in doubt", f"{count} call{'s' if count > 1 else ''} whose outcome is not known, charged whole"))
+    if reviewed is not None:
+        lines.append(("review", reviewed))
     lines.append(("signed by", (signed_by or "nobody: the ledger is unsigned").partition("+")[0]))
     for name, told in lines:
         first, *others = clean_lines(told).splitlines() or [""]
         put(f"{name:<11}{first}")
         for other in others:
             put(f"{'':<11}{other}")
+
+
+def _review_of(ledger: Ledger, overview: Overview) -> str | None:
+    """Return what reviewers have said of a session that has ended, or that a person has said something of."""
+    from donewhen.errors import LedgerTamperedError, SessionNotFoundError
+    from donewhen.framing import read_record
+    from donewhen.reviewing import standing_of
+
+    ended = overview.progress is not None and overview.progress.close is not None
+    if not ended and not any(row.kind in ("attest", "reject") for row in overview.rows):
+        return None
+    try:
+        record = read_record(ledger, overview.session_id, now=datetime.now(timezone.utc))
+        return standing_of(record).output.sentence
+    except SessionNotFoundError:
+        return None  # no promise is stored, or nothing to compare with it
+    except LedgerTamperedError as error:
+        return str(error)  # the rows can be looked at all the same
 
 
 def _state_and_reason(overview: Overview) -> str:

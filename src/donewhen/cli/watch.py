@@ -79,7 +79,7 @@ def follow(
         known = len(rows)
         if newest is not None and newest.seq != known:
             rows = ledger.rows(session_id)
-        overview = look_at(session_id, rows)
+        overview = look_at(ledger, session_id, rows)
         yield Look(overview, rows[known:])
         # Nobody can say when a session that is written by hand, or not opened yet, ends.
         if overview.state != "running":

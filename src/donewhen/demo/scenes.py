@@ -129,7 +129,11 @@ def _facts_of_audit(result: LoopResult, rows: Sequence[LedgerRow], client: Count
             f"{met.count('met')} met, {met.count('pending')} pending",
             sorted(met) == ["met", "met", "met", "pending"],
         ),
-        Fact("the promise was stored first", f"the rows begin {', '.join(kinds[:4])}", kinds[:2] == ["spec", "open"]),
+        Fact(
+            "the promise was stored first",
+            f"the rows begin {', '.join(kinds[:4])}",
+            kinds[:3] == ["spec", "policy", "open"],
+        ),
         Fact(
             "every call is in the ledger, before and after",
             f"{client.calls} calls, {kinds.count('reserve')} reservations, {kinds.count('llm')} replies",
