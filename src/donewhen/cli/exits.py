@@ -14,6 +14,7 @@ CEILING = 4
 REJECTED = 5
 UNMET = 6
 LEDGER = 7
+NOT_PROVABLE = 8
 RUNNING = 75
 STOPPED = 130
 
@@ -26,6 +27,7 @@ MEANINGS: Mapping[int, str] = {
     REJECTED: "rejected by a reviewer",
     UNMET: "stopped with checks unmet",
     LEDGER: "the ledger cannot be read or written, or is not what was signed",
+    NOT_PROVABLE: "not provable: no key was given, the ledger is unsigned, or a witness that was asked for is missing",
     RUNNING: "already running",
     STOPPED: "stopped with Ctrl-C; 143 with SIGTERM",
 }
@@ -45,7 +47,9 @@ _ERRORS: tuple[tuple[type[Exception], int], ...] = (
     (errors.SessionNotFoundError, USAGE),
     (errors.FrameChangedError, NOT_ATTESTED),
     (errors.NotReleasedError, NOT_ATTESTED),
+    (errors.AttestationError, NOT_ATTESTED),
     (errors.CircuitBreakerError, CEILING),
+    (errors.NotProvableError, NOT_PROVABLE),
     (errors.LedgerError, LEDGER),
 )
 
@@ -62,6 +66,8 @@ def code_of(error: Exception) -> int:
     """Return the exit code for an error."""
     if isinstance(error, CommandError):
         return error.exit_code
+    if isinstance(error, errors.NotReleasedError) and error.rejected:
+        return REJECTED
     if isinstance(error, errors.SessionEndedError):
         # A session that stays stopped is told like one that was stopped just now.
         return OUTCOMES.get(error.outcome, USAGE) or USAGE

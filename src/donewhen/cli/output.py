@@ -28,6 +28,14 @@ def put(text: str) -> None:
         click.echo(text)
 
 
+def put_raw(data: bytes) -> None:
+    """Write bytes of data to stdout, as they are."""
+    if sys.stdout is None:
+        return
+    with _silenced_if_lost():
+        click.echo(data, nl=False)
+
+
 def put_json(value: object) -> None:
     """Write a value to stdout as JSON on one line, in ASCII, which every locale can carry."""
     put(json.dumps(value))

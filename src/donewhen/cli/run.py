@@ -164,14 +164,16 @@ def _refuse_other_spec(spec_file: str, stored: Spec, promise: SpecResult) -> Non
 def _work(wishes: Wishes, spec: Spec, promise: SpecResult, go: Callable[[AgentLoop], LoopResult]) -> int:
     """Run or resume a session, tell how it ended, and return the exit code."""
     from donewhen.checks import check_from
+    from donewhen.elsewhere import Elsewhere
 
     checks = [check_from(described) for described in spec.done_when]
     tools = load_tools(wishes.tool_names)
+    elsewhere = Elsewhere.from_terms(spec.terms(), warn=lambda sentence: say(f"donewhen: {visible(sentence)}"))
     asked = make_client(wishes.client_name, spec, wishes.model, wishes.base_url)
     with (
         Talk(promise.session_id, quiet=wishes.quiet) as talk,
         _terminated_like_interrupted(),
-        open_to_write(store_path(), make=True, on_row=talk.tell_row) as ledger,
+        open_to_write(store_path(), make=True, on_row=talk.tell_row, elsewhere=elsewhere) as ledger,
     ):
         loop = _make_loop(spec, promise, ledger, talk, asked=asked, tools=tools, checks=checks)
         try:

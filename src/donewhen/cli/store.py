@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,18 +12,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from donewhen.cli.exits import CommandError
+from donewhen.cli.output import is_terminal, say
 from donewhen.errors import LedgerError, LedgerFormatError, SessionNotFoundError
 from donewhen.render import visible
 
 if TYPE_CHECKING:
+    from donewhen.elsewhere import Elsewhere
     from donewhen.entry import LedgerRow
+    from donewhen.key_files import Ask
     from donewhen.ledger import Ledger
     from donewhen.notes import Signer
+    from donewhen.signer_socket import SocketSigner
 
 DEFAULT_STORE = ".donewhen/ledger.db"
 STORE_VARIABLE = "DONEWHEN_STORE"
 
 _STORE = "donewhen.store"
+_PASSPHRASES = "donewhen.passphrases"
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
@@ -64,25 +70,35 @@ def open_to_read(path: Path) -> Ledger:
     return Ledger(path, read_only=True)
 
 
-def open_to_write(path: Path, *, make: bool = False, on_row: Callable[[LedgerRow], object] | None = None) -> Ledger:
-    """Open a ledger with the user's own key. One that was begun without a key stays without.
+def open_to_write(
+    path: Path,
+    *,
+    make: bool = False,
+    on_row: Callable[[LedgerRow], object] | None = None,
+    elsewhere: Elsewhere | None = None,
+) -> Ledger:
+    """Open a ledger with the user's own keys. One that was begun without a key to sign stays without.
 
     Args:
         path: the ledger's file.
         make: make it, its folder, and on first use the key, where they are missing.
         on_row: is told of every row that this process writes, once it is stored.
+        elsewhere: where its checkpoints are kept besides.
 
     Raises:
         LedgerError: there is none, it is signed by another key, or it cannot be opened.
     """
     from donewhen.cli.telling import TellingLedger
+    from donewhen.keys import config_dir, load_input_key
     from donewhen.ledger import Ledger
 
     if not make and not path.exists():
         open_to_read(path)  # says what is missing
     _make_folder(path.parent)
-    signer = signer_for(path)
-    return Ledger(path, signer=signer) if on_row is None else TellingLedger(path, signer, on_row)
+    signer, input_key = signer_for(path), load_input_key(config_dir(os.environ), os.environ)
+    if on_row is not None:
+        return TellingLedger(path, signer, on_row, elsewhere, input_key=input_key)
+    return Ledger(path, signer=signer, elsewhere=elsewhere, input_key=input_key)
 
 
 def command_line(*words: str) -> str:
@@ -119,35 +135,85 @@ def short_id(session_id: str, known: list[str]) -> str:
 
 
 def signer_for(path: Path) -> Signer | None:
-    """Return the user's key, where a ledger is signed or new; None for one that was begun without a key.
+    """Return what signs for the user, where a ledger is signed or new; None for one that was begun without a key.
 
     Raises:
         LedgerError: it is signed by another key, or the user's cannot be used.
     """
-    from donewhen.keys import config_dir, load_log_key, load_or_make_log_key
-    from donewhen.ledger import Ledger
+    from donewhen.key_rotation import own_log_vkey
+    from donewhen.keys import config_dir, load_or_make_log_key
 
     folder = config_dir(os.environ)
-    begun_with: str | None = None
-    is_new = not path.exists() or path.stat().st_size == 0
-    if not is_new:
-        try:
-            with Ledger(path, read_only=True) as peeked:
-                begun_with = peeked.signed_by
-        except LedgerFormatError:
-            is_new = True  # another process is making it this moment; or it is not ours, which opening it will say
-    if is_new:
-        return load_or_make_log_key(folder, environ=os.environ)
-    if begun_with is None:
+    is_new, vkey = _key_of(path)
+    if not is_new and vkey is None:
         return None
-    signer = load_log_key(folder, os.environ)
-    if signer is None or signer.vkey != begun_with:
-        name = begun_with.partition("+")[0]
-        own = "there is none" if signer is None else f"the key there is {signer.name!r}"
+    if vkey is None:
+        return signer_elsewhere() or load_or_make_log_key(folder, environ=os.environ, ask=passphrase_asker())
+    far = signer_elsewhere()
+    signer = far or _own_key(folder, vkey)
+    if signer is None or signer.vkey != vkey:
+        own = own_log_vkey(folder, os.environ) if far is None else far.vkey
+        told = "there is none" if own is None else f"the key there is {own.partition('+')[0]!r}"
         raise LedgerError(
-            f"{path} is signed by the key {name!r}, and in {folder} {own}. "
-            "Put that key there, or begin another ledger with --store."
+            f"{path} is signed by the key {vkey.partition('+')[0]!r}, and in {folder if far is None else far.path} "
+            f"{told}. Put that key there, or begin another ledger with --store."
         )
+    return signer
+
+
+def signer_elsewhere() -> SocketSigner | None:
+    """Return the signer that DONEWHEN_SIGNER names; None where it is not set.
+
+    Raises:
+        LedgerError: it is set, and no signer answers there.
+    """
+    from donewhen.signer_socket import SIGNER_VARIABLE, SocketSigner
+
+    socket = os.environ.get(SIGNER_VARIABLE)
+    if socket is None:
+        return None
+    if not socket.strip():
+        raise LedgerError(f"{SIGNER_VARIABLE} is set but blank. Name the signer's socket, or unset it.")
+    return SocketSigner(socket)
+
+
+def passphrase_asker() -> Ask | None:
+    """Return what asks the person at the terminal for a passphrase, once for a key; None where there is no person."""
+    if not is_terminal(sys.stdin):
+        return None
+    typed: dict[str, str] = click.get_current_context().meta.setdefault(_PASSPHRASES, {})
+
+    def ask(where: str) -> str:
+        if where not in typed:
+            typed[where] = click.prompt(f"Passphrase of {visible(where)}", hide_input=True, err=True)
+        return typed[where]
+
+    return ask
+
+
+def _key_of(path: Path) -> tuple[bool, str | None]:
+    """Tell whether a ledger is new, and which key it has now."""
+    from donewhen.keyring import Keyring
+    from donewhen.ledger import Ledger
+
+    if not path.exists() or path.stat().st_size == 0:
+        return True, None
+    try:
+        with Ledger(path, read_only=True) as peeked:
+            return False, Keyring.read(peeked).current_log_key(peeked.signed_by)
+    except LedgerFormatError:
+        return True, None  # another process is making it this moment; or it is not ours, which opening it will say
+
+
+def _own_key(folder: Path, vkey: str) -> Signer | None:
+    """Return the user's key for a log; where a rotation was interrupted once the log had it, end that."""
+    from donewhen.key_rotation import find_log_key, install_log_key, is_unfinished
+    from donewhen.keys import KEY_VARIABLE
+
+    signer = find_log_key(folder, vkey, os.environ, ask=passphrase_asker())
+    if signer is not None and KEY_VARIABLE not in os.environ and is_unfinished(folder, vkey):
+        install_log_key(folder, vkey)
+        say(f"A rotation was interrupted. It is done now: the key {vkey.partition('+')[0]!r} is in its place.")
     return signer
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from donewhen.balance import Balance
+from donewhen.elsewhere import Elsewhere
 from donewhen.entry import LedgerRow
 from donewhen.errors import LedgerError
 from donewhen.ledger import Decide, Draft, Ledger
@@ -19,10 +20,20 @@ class TellingLedger(Ledger):
         path: the ledger's file.
         signer: as for `Ledger`.
         on_row: is told of every row of every session that this object writes; must not raise.
+        elsewhere: as for `Ledger`.
+        input_key: as for `Ledger`.
     """
 
-    def __init__(self, path: Path, signer: Signer | None, on_row: Callable[[LedgerRow], object]) -> None:
-        super().__init__(path, signer=signer)
+    def __init__(
+        self,
+        path: Path,
+        signer: Signer | None,
+        on_row: Callable[[LedgerRow], object],
+        elsewhere: Elsewhere | None = None,
+        *,
+        input_key: bytes | None = None,
+    ) -> None:
+        super().__init__(path, signer=signer, elsewhere=elsewhere, input_key=input_key)
         self._on_row = on_row
         self._told: dict[str, int] = {}
 
