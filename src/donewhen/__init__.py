@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from donewhen.checks import Call, Human, JsonSchema, Regex, Shell
     from donewhen.circuit_breaker import CircuitBreaker
     from donewhen.client import LLMClient, MessagesEndpoint
+    from donewhen.elsewhere import Elsewhere
     from donewhen.entry import LedgerRow
     from donewhen.errors import (
+        AttestationError,
         CallError,
         CheckError,
         CheckpointError,
         CircuitBreakerError,
+        DeliveryError,
         DonewhenError,
+        EnvelopeError,
         FrameChangedError,
         KeyFileError,
         LedgerError,
@@ -31,10 +35,13 @@ if TYPE_CHECKING:
         LedgerTamperedError,
         LedgerUnavailableError,
         MissingExtraError,
+        NotKeptError,
+        NotProvableError,
         NotReleasedError,
         OutcomeUnknownError,
         PermitClosedError,
         PriceUnknownError,
+        ReleaseBusyError,
         ReplyError,
         ReviewError,
         SessionBusyError,
@@ -44,11 +51,18 @@ if TYPE_CHECKING:
         SpecError,
         ToolError,
         UnboundedRequestError,
+        WitnessError,
+        WitnessRefusedError,
     )
-    from donewhen.frame import AttestationResult, DiffResult, ReviewFrame
+    from donewhen.export import export_session
+    from donewhen.frame import AttestationResult, DiffResult, RejectionResult, ReviewFrame
     from donewhen.ledger import Ledger
     from donewhen.opening import open_session
+    from donewhen.outbox import Outbox, Release, ToCommand, ToFile, ToWebhook
+    from donewhen.policy import Judgement, Policy
+    from donewhen.receipt import Receipt, make_receipt, verify_receipt
     from donewhen.review_surface import ReviewSurface
+    from donewhen.reviewing import Standing
     from donewhen.session import Permit, Session
     from donewhen.spec_file import Spec, load_spec
     from donewhen.spec_writer import SpecResult, SpecWriter
@@ -61,6 +75,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AgentLoop",
     "AsyncAgentLoop",
+    "AttestationError",
     "AttestationResult",
     "Balance",
     "Breach",
@@ -71,11 +86,15 @@ __all__ = [
     "CheckpointError",
     "CircuitBreaker",
     "CircuitBreakerError",
+    "DeliveryError",
     "DiffResult",
     "DonewhenError",
+    "Elsewhere",
+    "EnvelopeError",
     "FrameChangedError",
     "Human",
     "JsonSchema",
+    "Judgement",
     "KeyFileError",
     "LLMClient",
     "Ledger",
@@ -87,14 +106,22 @@ __all__ = [
     "LoopResult",
     "MessagesEndpoint",
     "MissingExtraError",
+    "NotKeptError",
+    "NotProvableError",
     "NotReleasedError",
+    "Outbox",
     "OutcomeUnknownError",
     "Permit",
     "PermitClosedError",
+    "Policy",
     "Price",
     "PriceUnknownError",
     "Rates",
+    "Receipt",
     "Regex",
+    "RejectionResult",
+    "Release",
+    "ReleaseBusyError",
     "ReplyError",
     "ReviewError",
     "ReviewFrame",
@@ -109,15 +136,24 @@ __all__ = [
     "SpecError",
     "SpecResult",
     "SpecWriter",
+    "Standing",
+    "ToCommand",
+    "ToFile",
+    "ToWebhook",
     "Tool",
     "ToolError",
     "UnboundedRequestError",
     "Usage",
+    "WitnessError",
+    "WitnessRefusedError",
     "__version__",
+    "export_session",
     "load_spec",
+    "make_receipt",
     "open_session",
     "tool",
     "verify_ledger",
+    "verify_receipt",
 ]
 
 _ROOMS = {
@@ -126,11 +162,17 @@ _ROOMS = {
     "checks": "Call Human JsonSchema Regex Shell",
     "circuit_breaker": "CircuitBreaker",
     "client": "LLMClient MessagesEndpoint",
+    "elsewhere": "Elsewhere",
     "entry": "LedgerRow",
-    "frame": "AttestationResult DiffResult ReviewFrame",
+    "export": "export_session",
+    "frame": "AttestationResult DiffResult RejectionResult ReviewFrame",
     "ledger": "Ledger",
     "opening": "open_session",
+    "outbox": "Outbox Release ToCommand ToFile ToWebhook",
+    "receipt": "Receipt make_receipt verify_receipt",
+    "policy": "Judgement Policy",
     "review_surface": "ReviewSurface",
+    "reviewing": "Standing",
     "session": "Permit Session",
     "spec_file": "Spec load_spec",
     "spec_writer": "SpecResult SpecWriter",

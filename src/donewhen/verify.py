@@ -1,12 +1,10 @@
 """The auditor: works out again everything that a ledger says, and trusts nothing of it but bytes.
 
 Read from one consistent state, in one pass: each row's spelling, place, chain and balances; its digest in the Merkle
-tree; the tree's root in each checkpoint; each checkpoint's signature, against the key that the caller brings and never
-the one that the file names. Before that, the database around the rows: its schema must be ours to the letter, since a
-changed view or column would show other rows than those that were verified.
-
-What is not seen here: a ledger cut back to an older signed state, and one rewritten by whoever holds its key. That
-takes a checkpoint kept elsewhere.
+tree; the tree's root in each checkpoint; the signatures that vouch for them, against the key that the caller brings and
+never the one that the file names. Around that, the database: its schema must be ours to the letter, and its indexes
+must list what the rows say. And beside it, whatever was kept elsewhere: a log that was cut back, or rewritten by whoever
+holds its key, does not extend a checkpoint that somebody else kept.
 
 Source: docs/ledger_format.md.
 """
@@ -14,74 +12,77 @@ Source: docs/ledger_format.md.
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from donewhen.errors import CheckpointError, LedgerFormatError, LedgerTamperedError
-from donewhen.merkle import Frontier, leaf_hash
-from donewhen.notes import Checkpoint, Verifier, open_note
-from donewhen.rederive import ReadRow, Rederivation, read_row
-from donewhen.stores import Sealed, Store
-from donewhen.stores.log import HASH_BYTES, completed_before
+from donewhen.cosignatures import Cosigner
+from donewhen.entry import LOG_SESSION, LedgerRow, decode
+from donewhen.errors import LedgerFormatError, LedgerTamperedError, LedgerUnavailableError
+from donewhen.keyring import Keyring
+from donewhen.notes import Verifier
+from donewhen.stores import Store
 from donewhen.stores.sqlite import WAIT_SECONDS
 from donewhen.stores.sqlite_connections import connect_read_only, translate
-from donewhen.stores.sqlite_schema import MIGRATIONS, check_format
-from donewhen.texts import commit_to
+from donewhen.verify_notes import Notes
+from donewhen.verify_outside import KeptElsewhere, Outside, Seen
+from donewhen.verify_reviews import Reviews
+from donewhen.verify_rows import Rows
+from donewhen.verify_schema import verify_schema, verify_tables
+from donewhen.verify_tree import Tree
 
 if TYPE_CHECKING:
     from donewhen.ledger import Ledger
 
-__all__ = ["VerifyReport", "verify_ledger"]
+__all__ = ["Outside", "Seen", "VerifyReport", "verify_ledger"]
 
-PROGRESS_ROWS = 1000
-"""How many rows lie between two calls of `progress`."""
-
-PAGE_ROWS = 256
-"""How many rows are read ahead."""
-
-_ROWS = "SELECT id, CASE typeof(body) WHEN 'text' THEN CAST(body AS BLOB) END FROM entries NOT INDEXED ORDER BY id"
-_SEALED = "SELECT size, start, note, nodes FROM sealed ORDER BY size"
-_TEXTS = "SELECT entry_id, label, salt, body FROM texts ORDER BY entry_id, label"
-_BEFORE = (
-    "SELECT CAST(body AS BLOB) FROM entries WHERE session_id = :session AND id < :id AND (kind IN ('spec', 'open')"
-    " OR seq = (SELECT max(seq) FROM entries WHERE session_id = :session AND id < :id)) ORDER BY seq"
-)
-_SCHEMA = "SELECT name, type, tbl_name, sql FROM sqlite_master"
-# What ANALYZE leaves: it can make a question slower, but cannot change its answer.
-_STATISTICS = ("sqlite_stat1", "sqlite_stat4")
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?\+00:00")
-
-
-_Found = tuple[int | None, bytes | None, "ReadRow | LedgerFormatError"]
-"""A row's id and leaf hash, and what it says, or why it cannot be read."""
-
-_NO_ROW = LedgerFormatError("there is no row")
-_NOTHING: _Found = (None, None, _NO_ROW)
+_KEYS = "SELECT id, body FROM entries WHERE session_id = ? ORDER BY seq"
+_TOTALS = "SELECT (SELECT max(id) FROM entries), (SELECT max(size) FROM sealed)"
+_NEWEST = "SELECT note FROM sealed ORDER BY size DESC LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What was verified. There is no report of a ledger that is not good."""
+    """What was verified, and what vouches for it. There is no report of a ledger that is not good."""
 
     origin: str
     """The log's name."""
     rows: int
     sessions: int
+    """0 where only the tree was verified."""
     checkpoints: int
     texts: int
     """Kept texts that are those that were committed to."""
+    erased: int
+    """Texts that were erased, as a row says of each."""
+    signed_words: int
+    """Attestations and rejections with a signature that is their reviewer's."""
+    named_words: int
+    """Those that are only a name."""
+    releases: int
+    """Outputs that were handed on, each let pass by the words before it."""
     root: str
     """The Merkle root over all rows, lower-case hex."""
+    checkpoint: str
+    """The newest checkpoint, whole, to be kept elsewhere. Empty: there is none."""
     signed_by: str | None
-    """The verifier key whose signatures were checked; None: none was."""
+    """The verifier key that was given and vouches for every row; None: none does."""
     key_in_file: str | None
     """The verifier key that the file names. It proves nothing."""
+    keys: tuple[tuple[int, str], ...]
+    """The log's keys in order, each with the size of the first checkpoint that it signs. All but the given one stand
+    on it, or stood before it."""
+    signatures: int
+    """How many signatures were verified."""
+    outside: tuple[Outside, ...]
+    """The checkpoints kept elsewhere that the log extends."""
+    fast: bool
+    """Whether only the tree and the newest checkpoint were verified, and nothing of what rows say."""
+    not_proven: str | None
+    """Why the ledger is not proven although nothing is wrong with it; None: it is proven."""
     warnings: tuple[str, ...]
     """What is odd, and what nothing vouches for."""
 
@@ -90,13 +91,25 @@ class VerifyReport:
         """Tell whether no signature vouches for the rows."""
         return self.signed_by is None
 
+    @property
+    def vouched_to(self) -> int:
+        """Return the last row that a checkpoint kept elsewhere vouches for; 0: none."""
+        return max((one.size for one in self.outside), default=0)
+
 
 def verify_ledger(
     path_or_store: str | os.PathLike[str] | Store | Ledger,
     verifier: Verifier | None,
     *,
+    seen: Sequence[Seen] = (),
+    recall: Callable[[str], Sequence[Seen]] | None = None,
+    witness: Cosigner | None = None,
+    origin: str | None = None,
+    key_made_by: str = "",
+    fast: bool = False,
+    every_signature: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    every_signature: bool = True,
+    random: Callable[[int], bytes] = os.urandom,
 ) -> VerifyReport:
     """Work out again everything that a ledger says, and return what was verified. Nothing is written.
 
@@ -104,26 +117,52 @@ def verify_ledger(
 
     Args:
         path_or_store: the file, or what has it open.
-        verifier: the public key that the caller trusts. None: everything but signatures, and the report says so.
+        verifier: the public key that the caller trusts: the log's first, or any that it was handed on to. None:
+            everything but signatures, and the report says so.
+        seen: checkpoints that the caller kept elsewhere. The log must extend those that are of it.
+        recall: given the log's name, returns what the caller remembers of it; held against the log like `seen`, but
+            not missed where there is none.
+        witness: a witness whose cosignature the caller asks for.
+        origin: the name that the log must have. None: whatever it is, as the report says. One key can sign many logs.
+        key_made_by: ``user@host`` where the given key was made, as its file says; to tell where a reviewer's was too.
+        fast: verify only the tree, the newest checkpoint and what was kept elsewhere: that these rows, byte for byte,
+            are what was signed, and not what they say.
+        every_signature: also verify the signature under each older checkpoint. It vouches for nothing that the newest
+            does not vouch for, and takes many times as long.
         progress: called with the rows done and the rows there are.
-        every_signature: False checks the newest checkpoint's signature, which covers every row, and of all those
-            before it only that they state the roots of these rows. Signatures are most of the work.
+        random: gives so many bytes that nobody can guess.
 
     Raises:
-        LedgerTamperedError: something is not what it must be; names the first bad row and what is wrong.
+        LedgerTamperedError: something is not what it must be; names the first bad row, or checkpoint, and what is wrong.
         LedgerFormatError: it is no ledger of ours, or damaged beyond reading.
         LedgerUnavailableError: it cannot be read.
-        MissingExtraError: signatures are to be checked, and the ``sign`` extra is not installed.
+        CheckpointError: one of `seen` is no checkpoint.
+        MissingExtraError: signatures are to be verified, and the ``sign`` extra is not installed.
     """
     if isinstance(path_or_store, (str, os.PathLike)):
         path = str(Path(cast("str", path_or_store)).absolute())
     else:
         path = path_or_store.path
-    with _translated(path), closing(connect_read_only(path, WAIT_SECONDS)) as connection:
-        connection.text_factory = _text_of
-        connection.execute("BEGIN")
-        _verify_schema(connection, path)
-        return _Audit(connection, verifier, progress, every_signature=every_signature).run()
+    with _opened(path) as connection:
+        audit = _Audit(connection, verifier, fast=fast, every_signature=every_signature, random=random)
+        if origin not in (None, audit.origin):
+            raise LedgerTamperedError(f"this is the log {audit.origin}, and was to be {origin}")
+        audit.run(progress)
+        remembered = recall(audit.origin) if recall is not None else ()
+        return audit.report(seen, remembered, witness, key_made_by)
+
+
+def named_keys(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Return the public keys that a file names as its log's, the first to the newest. They prove nothing.
+
+    Raises:
+        The errors of `verify_ledger`, as far as it gets.
+    """
+    name = str(Path(path).absolute())
+    with _opened(name) as connection:
+        _, vkey = _read_log(connection)
+        connection.text_factory = bytes
+        return tuple([vkey for _, vkey in _read_keyring(connection).log_keys(vkey)])
 
 
 class _Audit:
@@ -133,254 +172,137 @@ class _Audit:
         self,
         connection: sqlite3.Connection,
         verifier: Verifier | None,
-        progress: Callable[[int, int], None] | None,
         *,
+        fast: bool,
         every_signature: bool,
+        random: Callable[[int], bytes],
     ) -> None:
+        self.origin, self._vkey = _read_log(connection)
+        connection.text_factory = bytes
         self._connection = connection
         self._verifier = verifier
-        self._progress = progress
-        self._every_signature = every_signature
-        self._origin, self._vkey = _read_log(connection)
-        self._frontier = Frontier()
-        self._rederivation = Rederivation(self._find_rows)
-        self._texts = _Texts(connection.execute(_TEXTS))
-        self._total, self._last_size = connection.execute(
-            "SELECT (SELECT coalesce(max(id), 0) FROM entries), (SELECT coalesce(max(size), 0) FROM sealed)"
-        ).fetchone()
-        self._newest_at = ""
-        self._backwards = 0
+        self._fast = fast
+        self._every = every_signature
+        self._keyring = _read_keyring(connection)
+        self._keys = self._keyring.log_keys(self._vkey)
+        self._refuse_other_key()
+        rows, size = connection.execute(_TOTALS).fetchone()
+        self._total = rows or 0
+        self._notes = Notes(
+            self.origin,
+            self._keys,
+            size or 0,
+            roots=not fast,
+            verifies=verifier is not None,
+            every_signature=every_signature,
+        )
+        self._reviews = Reviews(connection, self._keyring, self.origin, self._vkey)
+        self._rows = None if fast else Rows(connection, random, self._reviews.looks)
 
-    def run(self) -> VerifyReport:
-        if self._verifier is not None:
-            self._verify_key(self._verifier)
-        rows = _read_rows(self._connection.execute(_ROWS))
-        checkpoints = 0
-        for found in self._connection.execute(_SEALED):
-            sealed = _as_sealed(found, self._frontier.size)
-            self._follow(rows, sealed)
-            self._verify_note(sealed)
-            checkpoints += 1
-        for row_id, _, _ in rows:
-            raise LedgerTamperedError("no checkpoint covers it", row_id=max(row_id or 1, 1))
-        self._texts.finish()
-        _verify_indexes(self._connection)
-        if self._progress is not None:
-            self._progress(self._frontier.size, self._frontier.size)
-        return self._report(checkpoints)
+    def run(self, progress: Callable[[int, int], None] | None) -> None:
+        """Verify everything that is in the file."""
 
-    def _follow(self, rows: Iterator[_Found], sealed: Sealed) -> None:
-        """Follow the rows that one checkpoint adds. This is the loop that every row passes."""
-        append, follow, nodes, place = self._frontier.append, self._rederivation.follow, sealed.nodes, 0
-        for expected in range(sealed.start + 1, sealed.size + 1):
-            row_id, leaf, row = next(rows, _NOTHING)
-            if row_id != expected or leaf is None:
-                raise _missing(expected, row_id, sealed.size)
-            digests = b"".join(append(leaf))
-            end = place + len(digests)
-            if nodes[place:end] != digests:
-                raise LedgerTamperedError("it is not what was sealed: its digest is not in the log", row_id=expected)
-            place = end
-            if isinstance(row, LedgerFormatError):
-                raise LedgerTamperedError(str(row), row_id=expected) from row
-            if row.id != expected:
-                raise LedgerTamperedError(f"it says that it is row {row.id}", row_id=expected)
-            follow(row, leaf)
-            if self._texts.next_id <= expected or "texts" in row.data:
-                self._texts.verify(row)
-            if row.at < self._newest_at or _TIME.fullmatch(row.at) is None:
-                self._look_at_time(row)
-            else:
-                self._newest_at = row.at
-            if self._progress is not None and not expected % PROGRESS_ROWS:
-                self._progress(expected, self._total)
+        def tell(done: int) -> None:
+            if progress is not None:
+                progress(done, self._total)
 
-    def _verify_note(self, sealed: Sealed) -> None:
-        """Hold a checkpoint against the tree, and its signature against the key that was given."""
-        first, size = sealed.start + 1, sealed.size
-        try:
-            text = Checkpoint(self._origin, size, self._frontier.root()).text()
-        except CheckpointError as error:
-            raise LedgerTamperedError(f"the log has no proper name: {error}") from error
-        head, _, signature = sealed.note.partition("\n— ")
-        stated = sealed.note if self._vkey is None else head
-        if stated != text or signature.count("\n") != (0 if self._vkey is None else 1):
-            raise LedgerTamperedError(f"rows {first} to {size} are not what their checkpoint states", row_id=first)
-        if self._verifier is None or not (self._every_signature or size == self._last_size):
-            return
-        try:
-            open_note(sealed.note, self._verifier)
-        except CheckpointError as error:
-            raise LedgerTamperedError(f"the checkpoint of {size} rows is not good: {error}", row_id=first) from error
+        follow = None if self._rows is None else self._rows.follow
+        self._tree = Tree(self._connection, follow, self._notes.judge, tell)
+        self._tree.run()
+        if self._rows is not None:
+            self._rows.finish()
+            verify_tables(self._connection)
+        tell(self._tree.size)
 
-    def _verify_key(self, verifier: Verifier) -> None:
-        if self._vkey is None:
-            raise LedgerTamperedError(f"the ledger is not signed, and was to be verified against {verifier.vkey}")
-        if self._vkey != verifier.vkey:
-            raise LedgerTamperedError(
-                f"the ledger names another key than the one it was verified against: {self._vkey!r}, not {verifier.vkey!r}"
-            )
-
-    def _look_at_time(self, row: ReadRow) -> None:
-        if _TIME.fullmatch(row.at) is None:
-            self._rederivation.warn(f"row {row.id} has no readable time: {row.at[:40]!r}")
-            return
-        self._backwards += 1
-        if self._backwards == 1:
-            self._rederivation.warn(f"row {row.id} is older than a row before it: a clock was set back ({row.at})")
-
-    def _find_rows(self, session_id: str, row_id: int) -> Iterable[bytes]:
-        found = self._connection.execute(_BEFORE, {"session": session_id, "id": row_id})
-        return [body for (body,) in found]
-
-    def _report(self, checkpoints: int) -> VerifyReport:
-        warnings = list(self._rederivation.warnings)
-        if self._rederivation.more_warnings:
-            warnings.append(f"{self._rederivation.more_warnings} more like these")
-        if self._texts.missing:
-            warnings.append(f"{self._texts.missing} texts that rows commit to are not kept: erased, or removed")
-        if not checkpoints:
-            warnings.append("the ledger is empty: no checkpoint vouches for that, not even that it always was")
-        if self._vkey is None:
-            warnings.append("the ledger is unsigned: whoever can write the file can rewrite it whole")
-        elif self._verifier is None:
-            warnings.append("no key was given, so no signature was checked")
-        checked = self._verifier is not None and checkpoints > 0
+    def report(
+        self, seen: Sequence[Seen], remembered: Sequence[Seen], witness: Cosigner | None, key_made_by: str
+    ) -> VerifyReport:
+        """Hold the log against what was kept elsewhere, and say what was verified."""
+        kept = KeptElsewhere(self._connection, self.origin, self._tree.size, self._keys)
+        found = [kept.hold(seen), kept.hold(remembered)]
+        found.append(None if witness is None else kept.find_cosigned(witness, seen))
+        cosigned = 0 if self._vkey is None or self._verifier is None else kept.verify_cosigned(every=self._every)
+        outside = tuple([one for one in found if one is not None])
+        rows, texts = self._rows, None if self._rows is None else self._rows.texts
+        checked = self._verifier is not None and self._tree.commits > 0
+        newest = self._connection.execute(_NEWEST).fetchone()
         return VerifyReport(
-            origin=self._origin,
-            rows=self._frontier.size,
-            sessions=self._rederivation.sessions,
-            checkpoints=checkpoints,
-            texts=self._texts.verified,
-            root=self._frontier.root().hex(),
+            origin=self.origin,
+            rows=self._tree.size,
+            sessions=0 if rows is None else rows.rederivation.sessions,
+            checkpoints=self._tree.commits,
+            texts=0 if texts is None else texts.verified,
+            erased=0 if texts is None else texts.erased,
+            signed_words=self._reviews.signed,
+            named_words=self._reviews.named,
+            releases=self._reviews.releases,
+            root=self._tree.root().hex(),
+            checkpoint="" if newest is None else newest[0].decode(),
             signed_by=self._verifier.vkey if checked and self._verifier is not None else None,
             key_in_file=self._vkey,
-            warnings=tuple(warnings),
+            keys=tuple(self._keys),
+            signatures=self._notes.verified + cosigned,
+            outside=outside,
+            fast=self._fast,
+            not_proven=self._why_not_proven(seen, witness, found),
+            warnings=tuple(self._warnings(key_made_by)),
         )
 
-
-def _read_rows(found: sqlite3.Cursor) -> Iterator[_Found]:
-    """Read rows ahead, some at a time: to do one thing to many rows is faster than many things to one."""
-    while page := found.fetchmany(PAGE_ROWS):
-        leaves = [None if body is None else leaf_hash(body) for _, body in page]
-        rows = [_NO_ROW if body is None else _read_row(body) for _, body in page]
-        yield from zip([row_id for row_id, _ in page], leaves, rows, strict=True)
-
-
-def _read_row(body: bytes) -> ReadRow | LedgerFormatError:
-    try:
-        return read_row(body)
-    except LedgerFormatError as error:
-        return error  # to be raised in its turn: rows before it may be at fault too
-
-
-class _Texts:
-    """The kept texts, read beside the rows in their order."""
-
-    def __init__(self, found: Iterator[tuple[Any, ...]]) -> None:
-        self.verified = 0
-        self.missing = 0
-        self.next_id: float = 0
-        self._found = found
-        self._next: tuple[Any, ...] = ()
-        self._step()
-
-    def verify(self, row: ReadRow) -> None:
-        """Hold the texts kept beside a row against what it commits to.
-
-        Raises:
-            LedgerTamperedError: one is another, or there is one that no row commits to.
-        """
-        promised: object = row.data.get("texts", {})
-        if type(promised) is not dict:
-            raise LedgerTamperedError(f"its commitments to texts are {promised!r}", row_id=row.id)
-        commitments, kept = cast("Mapping[str, object]", promised), 0
-        while self.next_id <= row.id:
-            entry_id, label, salt, text = self._next
-            if entry_id != row.id or label not in commitments:
-                raise LedgerTamperedError(f"a text {label!r} is kept that no row commits to", row_id=max(entry_id, 1))
-            if type(salt) is not bytes or type(text) is not bytes or commit_to(salt, text) != commitments[label]:
-                raise LedgerTamperedError(f"the kept text {label!r} is not the one that it commits to", row_id=row.id)
-            kept += 1
-            self._step()
-        self.verified += kept
-        self.missing += len(commitments) - kept
-
-    def finish(self) -> None:
-        """Refuse texts of rows that are not there."""
-        if self._next:
-            raise LedgerTamperedError(
-                f"a text {self._next[1]!r} is kept beside it, and there is no such row", row_id=self._next[0]
-            )
-
-    def _step(self) -> None:
-        self._next = next(self._found, ())
-        self.next_id = self._next[0] if self._next else float("inf")
-        if type(self.next_id) not in (int, float):
-            raise LedgerTamperedError(f"a text {self._next[1]!r} is kept beside {self.next_id!r}, which is no row")
-
-
-def _as_sealed(found: tuple[Any, ...], covered: int) -> Sealed:
-    sealed = Sealed(*found)
-    if [type(value) for value in found] != [int, int, str, bytes] or sealed.start != covered or sealed.size <= covered:
+    def _refuse_other_key(self) -> None:
+        """Refuse a log that the given key is none of the keys of."""
+        verifier = self._verifier
+        if verifier is None or any(vkey == verifier.vkey for _, vkey in self._keys):
+            return
+        if not self._keys:
+            raise LedgerTamperedError(f"the ledger is not signed, and was to be verified against {verifier.vkey}")
+        named = ", ".join(repr(vkey) for _, vkey in self._keys[-3:])
         raise LedgerTamperedError(
-            f"the sealed states have a gap: one of {sealed.size!r} rows follows one of {covered}", row_id=covered + 1
+            f"the ledger names another key than the one it was verified against: {named}, not {verifier.vkey!r}"
         )
-    if len(sealed.nodes) != HASH_BYTES * (completed_before(sealed.size) - completed_before(covered)):
-        raise LedgerTamperedError(f"the tree stored for {sealed.size} rows has the wrong length", row_id=covered + 1)
-    return sealed
 
+    def _why_not_proven(
+        self, seen: Sequence[Seen], witness: Cosigner | None, found: Sequence[Outside | None]
+    ) -> str | None:
+        if self._vkey is None:
+            return "the ledger is unsigned: whoever can write the file can rewrite it whole"
+        if self._verifier is None:
+            return "no key was given, so no signature was checked"
+        if not self._tree.commits:
+            return "the ledger is empty: no checkpoint vouches for that, not even that it always was"
+        if seen and found[0] is None:
+            return f"none of the {len(seen)} checkpoints that were given is of the log {self.origin}"
+        if witness is not None and found[2] is None:
+            return f"the witness {witness.name} has cosigned no checkpoint of this log"
+        return None
 
-def _missing(expected: int, found: int | None, size: int) -> LedgerTamperedError:
-    if found == expected:
-        return LedgerTamperedError("it is not stored as text", row_id=expected)
-    if found is not None and found < expected:
-        return LedgerTamperedError(f"there is a row {found}, and rows count from 1", row_id=expected)
-    then = "none follows" if found is None else f"row {found} follows"
-    return LedgerTamperedError(f"it is missing: a checkpoint covers {size} rows, and {then}", row_id=expected)
+    def _warnings(self, key_made_by: str) -> list[str]:
+        warnings = self._reviews.warnings(key_made_by)
+        if self._rows is not None:
+            rederivation = self._rows.rederivation
+            warnings += rederivation.warnings
+            if rederivation.more_warnings:
+                warnings.append(f"{rederivation.more_warnings} more like these")
+        return warnings
 
 
 def _read_log(connection: sqlite3.Connection) -> tuple[str, str | None]:
-    found = connection.execute("SELECT origin, vkey FROM log").fetchall()
+    found = connection.execute("SELECT origin, vkey, id FROM log").fetchall()
     if len(found) != 1 or type(found[0][0]) is not str or type(found[0][1]) not in (str, type(None)):
-        raise LedgerTamperedError(f"the log's name and key are {found!r}")
-    return found[0]
+        raise LedgerTamperedError(f"the log's name and key are {[one[:2] for one in found]!r}")
+    if found[0][2] != 1:
+        raise LedgerTamperedError(f"the log's name stands in row {found[0][2]!r} of its table, which has one row")
+    return found[0][:2]
 
 
-# -- the database around the rows --------------------------------------------------------------------------------------
-
-
-def _verify_schema(connection: sqlite3.Connection, path: str) -> None:
-    """Refuse a database whose tables, columns, indexes, triggers and views are not ours, to the letter."""
-    version = check_format(connection, path)
-    if version == 0:
-        raise LedgerFormatError(f"{path} holds no ledger yet")
-    found = {name: tuple(rest) for name, *rest in connection.execute(_SCHEMA) if name not in _STATISTICS}
-    wanted = _schema_of(version)
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) == wanted.get(name):
-            continue
-        what = (found.get(name) or wanted[name])[0]
-        how = "is missing" if name not in found else "is not ours" if name not in wanted else "was changed"
-        raise LedgerTamperedError(f"the {what} {name!r} of the database {how}")
-
-
-def _verify_indexes(connection: sqlite3.Connection) -> None:
-    """Refuse a database whose indexes do not hold what its tables hold.
-
-    Our own reads go through the indexes: a row that an index hides would be there, and never be shown.
-    """
-    fault = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    if fault != "ok":
-        raise LedgerTamperedError(f"the database does not hold together: {fault}")
-
-
-@lru_cache(maxsize=len(MIGRATIONS))
-def _schema_of(version: int) -> dict[str, tuple[Any, ...]]:
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        for migration in MIGRATIONS[:version]:
-            migration(connection)
-        return {name: tuple(rest) for name, *rest in connection.execute(_SCHEMA)}
+def _read_keyring(connection: sqlite3.Connection) -> Keyring:
+    """Read what the log says of its keys. These rows are verified with all the others."""
+    rows: list[LedgerRow] = []
+    for row_id, body in connection.execute(_KEYS, (LOG_SESSION,)):
+        try:
+            rows.append(decode(body, strict=True))
+        except LedgerFormatError as error:
+            raise LedgerTamperedError(str(error), row_id=row_id) from error
+    return Keyring(rows)
 
 
 def _text_of(data: bytes) -> str:
@@ -389,8 +311,15 @@ def _text_of(data: bytes) -> str:
 
 
 @contextmanager
-def _translated(path: str) -> Generator[None, None, None]:
+def _opened(path: str) -> Generator[sqlite3.Connection, None, None]:
+    """Open one state of a file whose schema is ours, with texts as text."""
     try:
-        yield
+        with closing(connect_read_only(path, WAIT_SECONDS)) as connection:
+            connection.text_factory = _text_of
+            connection.execute("BEGIN")
+            verify_schema(connection, path)
+            yield connection
     except (sqlite3.Error, OSError) as error:
         raise translate(path, error) from error
+    except MemoryError as error:
+        raise LedgerUnavailableError(path, "it holds a row or a text that is larger than the memory") from error

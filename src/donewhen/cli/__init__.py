@@ -8,16 +8,23 @@ from __future__ import annotations
 import click
 
 from donewhen import __version__
+from donewhen.cli.checkpoint import checkpoint
 from donewhen.cli.demo import demo
+from donewhen.cli.erase import erase
 from donewhen.cli.exits import USAGE, epilog
+from donewhen.cli.export import export
 from donewhen.cli.group import DonewhenGroup
-from donewhen.cli.ledger import adopt, verify
+from donewhen.cli.key import key
+from donewhen.cli.ledger import adopt
 from donewhen.cli.output import say
-from donewhen.cli.review import attest, review
+from donewhen.cli.receipt import receipt, verify_receipt
+from donewhen.cli.release import release
+from donewhen.cli.review import attest, reject, review
 from donewhen.cli.run import resume, run
 from donewhen.cli.session import raise_, sessions, show
 from donewhen.cli.spec import new
 from donewhen.cli.store import store_option
+from donewhen.cli.verify import verify
 from donewhen.cli.watch import watch
 
 __all__ = ["main"]
@@ -43,5 +50,26 @@ def main(ctx: click.Context) -> int:
     return USAGE
 
 
-for _command in (new, run, resume, raise_, sessions, show, watch, review, attest, verify, adopt, demo):
+for _command in (
+    new,
+    run,
+    resume,
+    raise_,
+    sessions,
+    show,
+    watch,
+    review,
+    attest,
+    reject,
+    release,
+    verify,
+    checkpoint,
+    receipt,
+    verify_receipt,
+    export,
+    erase,
+    key,
+    adopt,
+    demo,
+):
     main.add_command(_command)
