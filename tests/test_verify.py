@@ -45,7 +45,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 from sessions import SPEC, Desk, calls_of, seeing
 
-from donewhen import rederive
+from donewhen import canonical, rederive
 from donewhen.entry import spec_hash
 from donewhen.errors import (
     LedgerError,
@@ -474,6 +474,11 @@ LIES: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "a spec without answers": (lambda path: attack_data(path, 1, {"spec_hash": "ab" * 32}), 1, "answers"),
     "a session opened under another spec": (lambda path: rewrite(path, 2, spec_hash="ab" * 32), 2, "another spec"),
     "a session opened under other terms": (lambda path: rewrite(path, 2, terms={"n": 2}), 2, "another spec"),
+    "a session opened under a spec that is no digest": (lambda path: rewrite(path, 2, spec_hash=[]), 2, "another spec"),
+    "a reservation of a flag": (lambda path: rewrite(path, 13, reserve=[True, 1, None, 0]), 13, "it reserves"),
+    "a reservation of a cost below nothing": (lambda path: rewrite(path, 13, reserve=[1, 1, -1, 0]), 13, "it reserves"),
+    "a reservation of three amounts": (lambda path: rewrite(path, 13, reserve=[1, 1, 0]), 13, "it reserves"),
+    "tools that are no list": (lambda path: rewrite(path, 4, tools=5), 4, "tools"),
     "a session opened without ceilings": (lambda path: rewrite(path, 2, ceilings=None), 2, "amounts"),
     "a row out of its order": (lambda path: rewrite(path, 10, seq=99), 10, "row 99 of session s"),
     "a kind under the name of another": (lambda path: rewrite(path, 10, state_origin="llm"), 10, "origin"),
@@ -574,6 +579,41 @@ def test_nothing_is_spent_before_there_is_a_spec_and_a_session(tmp_store: Path, 
     reseal(tmp_store, None)
     with pytest.raises(LedgerTamperedError, match=r"row 2: .*(not opened|nothing was reserved|without a spec)"):
         verify_ledger(tmp_store, None)
+
+
+HOSTILE: list[Any] = [None, True, 0, -1, 2**53 - 1, "", "x", "\x00", "\ud800", [], [1], {}, {"a": 1}, [[]], [{}]]
+
+
+def places(value: Any, before: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the way to everything in a row."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [one for name, member in inner for one in ((*before, name), *places(member, (*before, name)))]
+
+
+@limits(max_examples=60)
+@given(st.data())
+def test_whatever_a_signed_row_says_is_judged_or_refused_in_one_sentence(
+    made: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = Path(shutil.copy(made, tmp_path_factory.mktemp("hostile") / "ledger.db"))
+    row_id = data.draw(st.integers(1, ROWS))
+    body = body_of(path, row_id)
+    *way, last = data.draw(st.sampled_from([one for one in places(body) if one[0] not in ("id", "session", "seq")]))
+    inner: Any = body
+    for step in way:
+        inner = inner[step]
+    inner[last] = data.draw(st.sampled_from(HOSTILE))
+    spelled = canonical.dumps(body).decode()
+    try:
+        attack(path, ("UPDATE entries SET body = ? WHERE id = ?", (spelled, row_id)))
+    except sqlite3.Error:
+        return  # an index of the database refuses it
+    reseal(path, SIGNER)
+    try:
+        rows = verify_ledger(path, KEY).rows
+    except (LedgerTamperedError, LedgerFormatError):
+        rows = ROWS
+    assert rows == ROWS
 
 
 # -- the format, as docs/ledger_format.md tells it to somebody who has none of our code --------------------------------

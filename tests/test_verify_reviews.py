@@ -17,6 +17,7 @@ from donewhen import canonical
 from donewhen.dsse import loads
 from donewhen.entry import Entry
 from donewhen.errors import LedgerTamperedError
+from donewhen.keys import made_here
 from donewhen.ledger import Draft
 from donewhen.notes import LocalSigner
 from donewhen.outbox import Outbox, ToFile
@@ -155,6 +156,14 @@ def test_the_host_is_known_from_a_row_that_hands_the_log_on(house: House) -> Non
     house.ledger.rotate_key(LocalSigner("log/two", bytes([78]) * 32), why="yearly", who="keeper", made_by="root@box")
     [warning] = verify(house).warnings
     assert "root@box" in warning
+
+
+def test_a_reviewer_s_key_that_was_made_where_sessions_ran_is_told(house: House) -> None:
+    house.ledger.enroll_reviewer("eve", house.keys["eve"].vkey, who="keeper", made_by=made_here())
+    assert verify(house).warnings == ()
+    house.finish()
+    [warning] = [warning for warning in verify(house).warnings if "clock" not in warning]
+    assert f"the key of eve (row 3) was made by {made_here()}, under whom sessions ran" in warning
 
 
 # -- what the log's key signs, and no person did -----------------------------------------------------------------------

@@ -53,7 +53,7 @@ def test_a_row_is_named_wherever_it_stands_in_a_commit(path: Path, row_id: int, 
     assert caught.value.row_id == row_id
 
 
-@pytest.mark.parametrize("place", [0, 31, 64, 33_000])
+@pytest.mark.parametrize("place", [0, 31, 64, 9_000])
 def test_a_stored_node_that_is_another_is_refused(path: Path, place: int) -> None:
     with closing(sqlite3.connect(path)) as connection:
         [nodes] = connection.execute("SELECT nodes FROM sealed").fetchone()
@@ -89,18 +89,18 @@ def test_what_is_wrong_with_a_row_is_told_before_a_checkpoint_after_it(path: Pat
 @pytest.mark.parametrize(
     ("statement", "told"),
     [
-        ("UPDATE entries SET body = CAST(body AS BLOB) WHERE id = 300", "row 300: it is not stored as text"),
+        ("UPDATE entries SET body = CAST(body AS BLOB) WHERE id = 100", "row 100: it is not stored as text"),
         ("UPDATE entries SET body = CAST(body AS BLOB) WHERE id = {last}", "row {last}: it is not stored as text"),
         ("UPDATE sealed SET note = CAST(note AS BLOB)", "row 1: no checkpoint covers it"),
         ("UPDATE sealed SET nodes = CAST(nodes AS TEXT)", "row 1: no checkpoint covers it"),
         ("UPDATE sealed SET start = 'x'", "row 1: the sealed states have a gap"),
         ("UPDATE sealed SET start = -1", "row 1: the sealed states have a gap"),
-        ("UPDATE sealed SET size = 9223372036854775807", "row 553: it is missing"),
+        ("UPDATE sealed SET size = 9223372036854775807", "row {next}: it is missing"),
         ("UPDATE sealed SET size = -9223372036854775808", "row 1: the sealed states have a gap"),
         ("UPDATE sealed SET size = 0", "row 1: the sealed states have a gap"),
         ("INSERT INTO sealed VALUES (9999, {last}, CAST('x' AS BLOB), x'00')", "not stored as text"),
         ("INSERT INTO sealed VALUES (7, 0, CAST('x' AS BLOB), x'00')", "not stored as text"),
-        ("INSERT INTO sealed VALUES (9999, {last}, 'x', x'00')", "row 553: it is missing"),
+        ("INSERT INTO sealed VALUES (9999, {last}, 'x', x'00')", "row {next}: it is missing"),
         ("DELETE FROM sealed", "row 1: no checkpoint covers it"),
         ("DELETE FROM entries", "row 1: it is missing"),
         ("UPDATE entries SET id = -9223372036854775808 WHERE id = 1", "row 1: there is a row -9223372036854775808"),
@@ -110,7 +110,7 @@ def test_what_is_wrong_with_a_row_is_told_before_a_checkpoint_after_it(path: Pat
 def test_what_stands_in_the_columns_may_be_anything(path: Path, statement: str, told: str) -> None:
     attack(path, "PRAGMA foreign_keys = OFF", statement.format(last=ROWS))
     for fast in (True, False):
-        with pytest.raises(LedgerTamperedError, match=told.format(last=ROWS)):
+        with pytest.raises(LedgerTamperedError, match=told.format(last=ROWS, next=ROWS + 1)):
             verify_ledger(path, KEY, fast=fast)
 
 

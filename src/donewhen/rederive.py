@@ -21,7 +21,7 @@ from donewhen.rederive_chain import Chain, wrong
 from donewhen.rederive_kinds import RULES, count_tools
 from donewhen.verify_row import Row, read_row
 
-MOST_SESSIONS = 4096
+MOST_SESSIONS = 1024
 """How many sessions are kept in mind, and as many again that were seen less lately."""
 
 MOST_WARNINGS = 20

@@ -38,7 +38,7 @@ def _check_open(row: Row, chain: Chain) -> str | None:
     if not chain.specs:
         raise wrong(row, f"session {row['session']} is opened without a spec")
     data = data_of(row)
-    stated, terms = data.get("spec_hash"), data.get("terms")
+    stated, terms = str(data.get("spec_hash")), data.get("terms")
     if not chain.after:
         name, nothing = row["session"], [0] * len(DIMENSIONS)
         chain.after = [{"budget": name, "ceiling": _ceilings(row, data), "reserved": nothing, "spent": nothing}]
@@ -50,7 +50,7 @@ def _check_open(row: Row, chain: Chain) -> str | None:
     whole = {spec["spec_hash"] for spec in chain.specs} if terms is None else set[str]()
     if stated not in whole | {_hash_of(row, spec, terms) for spec in chain.specs}:
         raise wrong(row, f"session {row['session']} is opened under another spec than the one that was stored")
-    chain.agreed.add(cast("str", stated))
+    chain.agreed.add(stated)
     if terms is None and stated not in whole:
         return f"opens session {row['session']} without the terms of its spec"
     return None
@@ -60,7 +60,8 @@ def _check_reserve(row: Row, chain: Chain) -> str | None:
     _refuse_closing(row)
     _refuse_unopened(row, chain)
     asked: Amounts = data_of(row).get("reserve", [])
-    if type(asked) is not list or tuple(map(type, asked)) not in _ASKED or _has_negative(asked):
+    is_so = type(asked) is list and tuple(map(type, asked)) in _ASKED
+    if not is_so or min(asked[0], asked[1], asked[_COST] or 0, asked[3]) < 0:
         raise wrong(row, f"it reserves {asked!r}, which are not {len(DIMENSIONS)} amounts")
     chain.held[row["seq"]] = asked
     for balance in chain.after:
@@ -87,7 +88,7 @@ def _check_llm(row: Row, chain: Chain) -> str | None:
     if row["tokens"] != tokens:
         raise wrong(row, f"it is charged {row['tokens']} tokens, where its usage or its reservation makes {tokens}")
     over = data.get("over_reservation")
-    if over != (tokens - reserved if tokens > reserved else None):
+    if over != (tokens - reserved if tokens > reserved else None) or over is True:
         raise wrong(row, f"it used {max(0, tokens - reserved)} tokens more than were reserved, and says {over!r}")
     cost = data.get("cost_microusd", "absent")
     if cost is not None and (type(cost) is not int or cost < 0):
@@ -197,10 +198,6 @@ def _tokens_of(row: Row, usage: dict[str, Any]) -> int:
     if not _AMOUNT.issuperset(map(type, counts)) or min(counts, default=0) < 0:
         raise wrong(row, f"its usage is {usage!r}")
     return sum(counts)
-
-
-def _has_negative(amounts: Amounts) -> bool:
-    return any(amount is not None and amount < 0 for amount in amounts)
 
 
 def _added(one: Amounts, two: Amounts) -> Amounts:

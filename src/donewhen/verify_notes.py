@@ -10,19 +10,50 @@ Source: C2SP signed-note, tlog-checkpoint; docs/ledger_format.md.
 
 from __future__ import annotations
 
-import re
 from binascii import b2a_base64
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from donewhen.errors import CheckpointError, LedgerTamperedError
 from donewhen.notes import Checkpoint, Verifier, open_note
 from donewhen.signature_lines import SIGNATURE_BYTES, to_base64
 
-_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-_ROOT = "[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=\n"
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_LAST = frozenset(b"AEIMQUYcgkosw048")
+"""The characters that a base64 text of 68 bytes can end with, before its padding."""
+_ENDED = b"=\n"
+_ROOT_CHARACTERS = 45
+"""Of a root in base64, and the line feed after it."""
 
-Match = Callable[[bytes, int], object]
-"""Tells whether a note ends, from a place on, as it must."""
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """How a signature line of a key looks: 4 bytes that name the key, and 64 that are not looked at."""
+
+    start: bytes
+    """Up to the last character that the key alone decides."""
+    sixth: frozenset[int]
+    """What can follow: the last two bits of the key's hash, and four of the signature."""
+    length: int
+
+    @classmethod
+    def of(cls, verifier: Verifier) -> _Line:
+        stated = to_base64(verifier.key_hash + bytes(SIGNATURE_BYTES)).encode()
+        start = f"— {verifier.name} ".encode() + stated[:5]
+        first = _ALPHABET.index(stated[5]) & ~15
+        return cls(start, frozenset(_ALPHABET[first : first + 16]), len(start) + len(stated) - 5 + 1)
+
+    def fits(self, line: bytes) -> bool:
+        """Tell whether a line, its line feed included, looks so, and is spelled in the one way of base64."""
+        place = len(self.start)
+        return (
+            len(line) == self.length
+            and line.startswith(self.start)
+            and line.endswith(_ENDED)
+            and line[place] in self.sixth
+            and line[-3] in _LAST
+            and not line[place:-2].translate(None, _ALPHABET)
+        )
 
 
 class Notes:
@@ -78,21 +109,39 @@ class Notes:
         """
         if size >= self._until:
             self._hand_on(start)
-        is_needed = size in self._needed
-        if self._roots or is_needed:
-            text, ends = b"%b%d\n%b" % (self._origin, size, b2a_base64(root())), self._ends
+        if size in self._needed:
+            self._judge_closely(start, size, note, root())
+            return
+        if self._roots:
+            text = b"%b%d\n%b" % (self._origin, size, b2a_base64(root()))
+            end = len(text)
         else:
-            text, ends = b"%b%d\n" % (self._origin, size), self._ends_after_root
+            text = b"%b%d\n" % (self._origin, size)
+            end = len(text) + _ROOT_CHARACTERS
+        if not note.startswith(text) or not self._ends_well(note, end):
+            raise _not_stated(start, size)
+        if self._every and self._verifies:
+            self._verify(start, size, note, self._signers[0])
+
+    def _ends_well(self, note: bytes, end: int) -> bool:
+        """Tell whether what follows a checkpoint's text is a blank line and one line of the log's key, or nothing."""
+        if self._line is None:
+            return len(note) == end
+        return note.startswith(b"\n", end) and self._line.fits(note[end + 1 :])
+
+    def _judge_closely(self, start: int, size: int, note: bytes, root: bytes) -> None:
+        """Judge a checkpoint on whose signatures others stand, or all rows do."""
         signers = self._signers
         if size + 1 == self._until:
             # The next key signs this one too, to show that it can.
             signers = [*signers, self._keys[self._place + 1][1]]
-            ends = _ending("".join([_line_of(signer) for signer in signers]))
-        if not note.startswith(text) or ends(note, len(text)) is None:
+        text = b"%b%d\n%b%b" % (self._origin, size, b2a_base64(root), b"\n" if signers else b"")
+        lines = note[len(text) :].splitlines(keepends=True)
+        fit = [_Line.of(signer).fits(line) for signer, line in zip(signers, lines, strict=False)]
+        if not note.startswith(text) or len(lines) != len(signers) or not all(fit):
             raise _not_stated(start, size)
-        if self._verifies and (is_needed or self._every):
-            for signer in signers:
-                self._verify(start, size, note, signer)
+        for signer in signers if self._verifies else ():
+            self._verify(start, size, note, signer)
 
     def _verify(self, start: int, size: int, note: bytes, signer: Verifier) -> None:
         try:
@@ -114,24 +163,7 @@ class Notes:
         self._place = place
         self._until = self._keys[place + 1][0] if place + 1 < len(self._keys) else float("inf")
         self._signers = [self._keys[place][1]] if self._keys else []
-        line = "".join([_line_of(signer) for signer in self._signers])
-        self._ends = _ending(line)
-        self._ends_after_root = _ending(_ROOT, line)
-
-
-def _ending(*parts: str) -> Match:
-    """Return what matches the end of a note, the blank line before its signatures included."""
-    *before, lines = parts
-    return re.compile("".join([*before, f"\n{lines}" if lines else ""]).encode()).fullmatch
-
-
-def _line_of(verifier: Verifier) -> str:
-    """Return what matches a signature line of a key: 4 bytes that name it, and 64 that are not looked at."""
-    stated = to_base64(verifier.key_hash + bytes(SIGNATURE_BYTES))
-    # The sixth character holds the last two bits of the key's hash and four of the signature.
-    sixth = re.escape(_ALPHABET[_ALPHABET.index(stated[5]) & ~15 :][:16])
-    many = len(stated) - 8
-    return f"— {re.escape(verifier.name)} {re.escape(stated[:5])}[{sixth}][A-Za-z0-9+/]{{{many}}}[AEIMQUYcgkosw048]=\n"
+        self._line = _Line.of(self._signers[0]) if self._signers else None
 
 
 def _not_stated(start: int, size: int) -> LedgerTamperedError:

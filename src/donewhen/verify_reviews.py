@@ -41,6 +41,9 @@ _ERASED = (
 # What hostile rows can raise where they are read as honest ones are: they were verified in their form, not in their sense.
 _UNREADABLE = (DonewhenError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
+MOST_STARTERS = 1000
+"""How many users on how many hosts are remembered."""
+
 Look = Callable[[Row], None]
 """Looks at a row of one kind, after it was found to follow from those before it."""
 
@@ -68,6 +71,10 @@ class Reviews:
         self._log_vkey = log_vkey
         self._changes = {change.row_id: change for change in keyring.changes}
         self._enrolled: dict[str, str] = {}
+        self._policy: tuple[str, object] = ("", None)
+        """The session of the newest policy, and who started it."""
+        self._starters: set[str] = set()
+        """``user@host`` of those under whom sessions ran, as far as rows say so."""
 
     @property
     def looks(self) -> Mapping[str, Look]:
@@ -76,6 +83,7 @@ class Reviews:
             "key": self._look_at_key,
             "attest": self._look_at_word,
             "reject": self._look_at_word,
+            "policy": self._look_at_policy,
             "open": self._look_at_open,
             "release": self._look_at_release,
         }
@@ -120,8 +128,15 @@ class Reviews:
 
     # -- what was done on their word -------------------------------------------------------------------------------
 
+    def _look_at_policy(self, row: Row) -> None:
+        self._policy = row["session"], data_of(row).get("started_by")
+
     def _look_at_open(self, row: Row) -> None:
         """See that the held calls which an opening takes up had been let pass by then."""
+        session, starter = self._policy
+        if session == row["session"] and len(self._starters) < MOST_STARTERS:
+            host = str(row["data"].get("owner")).rpartition(":")[0].rpartition(":")[0]
+            self._starters.add(f"{starter}@{host}")
         runs: Sequence[str] = row["data"].get("runs", ())
         if not runs:
             return
@@ -228,6 +243,11 @@ class Reviews:
                 found.append(
                     f"the key of {change.name} (row {change.row_id}) and the log's were made by one user on one host, "
                     f"{change.made_by}: whoever could make the rows could make the signatures"
+                )
+            elif change.made_by in self._starters:
+                found.append(
+                    f"the key of {change.name} (row {change.row_id}) was made by {change.made_by}, under whom sessions "
+                    "ran: an agent may have been able to read it"
                 )
         return found
 

@@ -17,7 +17,7 @@ from donewhen.errors import LedgerTamperedError
 from donewhen.merkle import EMPTY_ROOT, HASH_BYTES
 from donewhen.stores.log import completed_before
 
-PAGE_ROWS = 256
+PAGE_ROWS = 64
 """How many rows are read, hashed and judged at a time."""
 
 # A body that is not stored as text is left out, and so is found missing.
@@ -108,7 +108,7 @@ class Tree:
             page: the rows.
             leaves: takes their leaf hashes.
         """
-        sha, peaks, found, size = sha256, self._peaks, self._found, self.size
+        sha, peaks, found, size, end = sha256, self._peaks, self._found, self.size, self._end
         for row_id, body in page:
             node = sha(b"\x00" + body).digest()
             leaves.append(node)
@@ -121,50 +121,50 @@ class Tree:
                 rest >>= 1
             peaks.append(b"\x01" + node)
             size += 1
-            if row_id != size or size > self._end:
+            if row_id != size or size > end:
                 raise self._missing(size, row_id)
-            if size == self._end:
-                self.size = size
-                self._end_commit()
+            if size == end:
+                end = self._end_commit(size)
         self.size = size
         if found:
-            self._compare()
+            self._compare_part()
 
-    def _end_commit(self) -> None:
-        self._compare()
-        if len(self._nodes) != self._place:
-            raise LedgerTamperedError(
-                f"the tree stored for {self.size} rows has the wrong length", row_id=self._start + 1, size=self.size
-            )
-        self._judge_note(self._start, self.size, self._note, self.root)
+    def _end_commit(self, size: int) -> int:
+        """Judge the commit that ends here, and return where the next one does; 0: there is none."""
+        self.size = size
+        nodes = b"".join(self._found)
+        if nodes != (self._nodes[self._place :] if self._place else self._nodes):
+            raise self._first_fault(nodes)
+        self._judge_note(self._start, size, self._note, self.root)
         self.commits += 1
-        self._take_commit()
+        self._compared = size
+        self._found.clear()
+        return self._take_commit()
 
-    def _compare(self) -> None:
-        """Hold the subtrees that were completed against those that are stored."""
-        found = b"".join(self._found)
-        stored = self._nodes
-        if len(stored) != len(found):
-            stored = stored[self._place : self._place + len(found)]
-        if found != stored:
-            raise self._first_fault(found, stored)
-        self._place += len(found)
+    def _compare_part(self) -> None:
+        """Hold what a commit has completed by the end of a page against what is stored."""
+        nodes = b"".join(self._found)
+        if not self._nodes.startswith(nodes, self._place):
+            raise self._first_fault(nodes)
+        self._place += len(nodes)
         self._compared = self.size
         self._found.clear()
 
-    def _take_commit(self) -> None:
+    def _take_commit(self) -> int:
         sealed = next(self._sealed, None)
         if sealed is None:
             self._end = 0
-            return
-        self._end, self._start, self._note, self._nodes = sealed
+            return 0
+        end, start, self._note, self._nodes = sealed
         self._place = 0
-        if type(self._start) is not int or self._start != self.size or self._end <= self.size:
+        if type(start) is not int or start != self.size or end <= start:
             raise LedgerTamperedError(
-                f"the sealed states have a gap: one of {self._end!r} rows follows one of {self.size}",
+                f"the sealed states have a gap: one of {end!r} rows follows one of {self.size}",
                 row_id=self.size + 1,
-                size=self._end,
+                size=end,
             )
+        self._start, self._end = start, end
+        return end
 
     def _refuse_hidden(self) -> None:
         """Refuse rows and checkpoints that were left out above, since they are stored as another type."""
@@ -175,15 +175,17 @@ class Tree:
         if (commits, last or 0) != (self.commits, self.size):
             raise LedgerTamperedError("there is a checkpoint that is not stored as text", size=last)
 
-    def _first_fault(self, found: bytes, stored: bytes) -> LedgerTamperedError:
+    def _first_fault(self, found: bytes) -> LedgerTamperedError:
         """Name the first row whose subtrees are not those that are stored."""
-        before, begin = completed_before(self._compared), 0
+        before, begin, stored = completed_before(self._compared), 0, self._nodes[self._place :]
         for row_id in range(self._compared + 1, self.size + 1):
             end = HASH_BYTES * (completed_before(row_id) - before)
             if found[begin:end] != stored[begin:end]:
                 return LedgerTamperedError("it is not what was sealed: its digest is not in the log", row_id=row_id)
             begin = end
-        return LedgerTamperedError("the tree stored for it has the wrong length", row_id=self._compared + 1)
+        return LedgerTamperedError(
+            f"the tree stored for {self.size} rows has the wrong length", row_id=self._start + 1, size=self.size
+        )
 
     def _missing(self, expected: int, found: int | None) -> LedgerTamperedError:
         if not self._end and found == expected:
