@@ -29,7 +29,7 @@ demo:
 # The five primitives are covered whole, line and branch, by their own tests and the contract's.
 coverage:
 	@$(PYTHON) -m coverage run -m pytest -n 0 -p no:cacheprovider tests/test_tutorial_contract.py \
-	  $(foreach room,$(PRIMITIVES),$(wildcard tests/test_$(room)*.py)) tests/test_reviewing.py tests/test_kept_store.py
+	  $(foreach room,$(PRIMITIVES),$(wildcard tests/test_$(room)*.py)) tests/test_reviewing.py tests/elsewhere/test_kept_store.py
 	@$(PYTHON) -m coverage report --fail-under=100 \
 	  --include="$(subst $(space),$(comma),$(foreach room,$(PRIMITIVES),*/donewhen/$(room).py))"
 

@@ -21,7 +21,7 @@ pytest.register_assert_rewrite(
     "receipts",
     "reviews",
     "sessions",
-    "signers",
+    "signing",
     "specs",
     "stores.kit",
     "terminal",

@@ -11,9 +11,9 @@ from donewhen.client import ToolCall
 from donewhen.drafts import hash_arguments, short, tool_draft
 from donewhen.entry import LOG_SESSION
 from donewhen.errors import LedgerTamperedError
+from donewhen.outbox.readiness import refuse_unsealed
 from donewhen.policy import Grounds
 from donewhen.progress import WaitingCall, read_progress
-from donewhen.readiness import refuse_unsealed
 from donewhen.steps import Step, Write
 from donewhen.tools import ToolResult
 

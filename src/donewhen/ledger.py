@@ -94,7 +94,7 @@ class Ledger(LedgerReads, KeyLedger, EraseLedger):
             self.db_path, signer=signer, now=now, random=random, read_only=read_only
         )
         if elsewhere is not None and not read_only:
-            from donewhen.kept_store import KeptStore
+            from donewhen.elsewhere.kept_store import KeptStore
 
             self._store = KeptStore(self._store, elsewhere)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from donewhen.cosignatures import Cosigner
+from donewhen.elsewhere.witness import witness_address
 from donewhen.errors import CheckpointError, SpecError
 from donewhen.spec_rules import filled_text, items, names, shown, whole
-from donewhen.witness import witness_address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

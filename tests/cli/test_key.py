@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import as_json, donewhen, environ, process, run_offline, start
-from signers import short_folder
+from signing import short_folder
 
 from donewhen.keyring import Keyring
 from donewhen.keys import config_dir, load_log_key, load_reviewer_key, made_here, make_reviewer_key

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from signers import short_folder
+from signing import short_folder
 from stores.kit import SIGNER
 
 from donewhen.errors import LedgerUnavailableError
 from donewhen.keys import config_dir, load_reviewer_key
-from donewhen.signer_socket import SocketSigner
+from donewhen.signers.socket import SocketSigner
 
 pytest.importorskip("pty")
 

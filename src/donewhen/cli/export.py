@@ -15,7 +15,7 @@ from donewhen.cli.to_file import force_option, goes_to_a_terminal, put_bytes, to
 from donewhen.render import visible
 
 if TYPE_CHECKING:
-    from donewhen.export_aat import Agent
+    from donewhen.export.aat import Agent
 
 FORMATS = ("bundle", "jsonl", "csv", "aat")
 _MOST_KEY_BYTES = 65536
@@ -54,7 +54,7 @@ def export(
     with --with-texts.
     """  # noqa: D301 - click knows a paragraph that is not to be wrapped by a backspace
     from donewhen.export import export_session
-    from donewhen.export_aat import es256_signer
+    from donewhen.export.aat import es256_signer
 
     if form != "aat" and (sign_key or agent_id or agent_version):
         raise CommandError("--sign-key, --agent-id and --agent-version are for --format aat")
@@ -73,7 +73,7 @@ def export(
 
 
 def _agent(origin: str, agent_id: str | None, version: str | None) -> Agent:
-    from donewhen.export_aat import Agent, agent_of
+    from donewhen.export.aat import Agent, agent_of
 
     known = agent_of(origin)
     try:

@@ -28,8 +28,8 @@ from donewhen.cli.store import (
 from donewhen.render import visible
 
 if TYPE_CHECKING:
-    from donewhen.key_files import PublicKey
     from donewhen.keyring import Keyring
+    from donewhen.keys.files import PublicKey
     from donewhen.ledger import Ledger
     from donewhen.notes import Signer
 
@@ -125,8 +125,8 @@ def rotate(*, why: str, who: str | None, to_signer: str | None, as_json: bool) -
     The old key is kept as log.key.old-…, since other ledgers may still be signed by it. Rotate those too, each with
     its own --store; then remove it.
     """
-    from donewhen.key_rotation import install_log_key
     from donewhen.keys import config_dir, made_here
+    from donewhen.keys.rotation import install_log_key
     from donewhen.ledger import Ledger
 
     path, folder = store_path(), config_dir(os.environ)
@@ -208,9 +208,9 @@ key.add_command(serve)
 
 def _next_signer(path: Path, folder: Path, old: Signer | None, to_signer: str | None) -> Signer:
     """Return the key that a ledger is handed on to: durably stored, before any row says so."""
-    from donewhen.key_rotation import stage_log_key
     from donewhen.keys import KEY_FILE, KEY_VARIABLE
-    from donewhen.signer_socket import SocketSigner
+    from donewhen.keys.rotation import stage_log_key
+    from donewhen.signers.socket import SocketSigner
 
     if old is None:
         raise CommandError(f"{path} was begun without a key, so there is none to rotate. Begin a new, signed ledger.")
@@ -231,9 +231,9 @@ def _next_signer(path: Path, folder: Path, old: Signer | None, to_signer: str | 
 
 def _newer_key(path: Path, folder: Path, old: Signer) -> Signer | None:
     """Return the user's key, where another ledger was handed on to it and this one was not yet."""
-    from donewhen.key_rotation import own_log_vkey
     from donewhen.keyring import Keyring
     from donewhen.keys import load_log_key
+    from donewhen.keys.rotation import own_log_vkey
 
     own = own_log_vkey(folder, os.environ)
     with open_to_read(path) as ledger:
@@ -242,8 +242,8 @@ def _newer_key(path: Path, folder: Path, old: Signer) -> Signer | None:
 
 
 def _public_key(given: str | None) -> PublicKey:
-    from donewhen.key_files import read_public, read_public_file
     from donewhen.keys import REVIEWER_VKEY_FILE, config_dir
+    from donewhen.keys.files import read_public, read_public_file
 
     if given is not None and "+" in given and not Path(given).exists():
         return read_public(given, "the key that was given")
@@ -304,8 +304,8 @@ def _new_passphrase(*, is_asked: bool) -> str | None:
 
 def _given_passphrase(path: Path) -> str | None:
     """Return the passphrase that locks the key in a file; None where it is not locked, or not there."""
-    from donewhen.key_files import is_locked, read_private
     from donewhen.keys import unlocking
+    from donewhen.keys.files import is_locked, read_private
 
     text = read_private(path)
     ask = unlocking(os.environ, passphrase_asker())
@@ -316,9 +316,9 @@ def _given_passphrase(path: Path) -> str | None:
 
 
 def _keys_here() -> dict[str, Any]:
-    from donewhen.key_files import is_locked, read_private
-    from donewhen.key_rotation import own_log_vkey
     from donewhen.keys import KEY_FILE, KEY_VARIABLE, REVIEWER_KEY_FILE, config_dir, read_reviewer_vkey
+    from donewhen.keys.files import is_locked, read_private
+    from donewhen.keys.rotation import own_log_vkey
 
     folder = config_dir(os.environ)
     far = signer_elsewhere()

@@ -20,7 +20,7 @@ from donewhen.errors import KeyFileError
 
 if TYPE_CHECKING:
     from donewhen.notes import LocalSigner
-    from donewhen.signer_server import SignerServer
+    from donewhen.signers.server import SignerServer
 
 STATE_FILE = "signer.json"
 
@@ -49,8 +49,8 @@ def serve(*, socket_path: str, state: str | None, group: str | None, reviewer: b
 def _serve_log(folder: Path, path: Path, state: Path, group: int | None) -> int:
     from donewhen.keys import load_log_key
     from donewhen.ledger import utc_now
-    from donewhen.signer_memory import SignerMemory
-    from donewhen.signer_server import LogDesk, SignerServer
+    from donewhen.signers.memory import SignerMemory
+    from donewhen.signers.server import LogDesk, SignerServer
 
     signer = _found(load_log_key(folder, os.environ, ask=passphrase_asker()), "donewhen key new", folder)
     memory = SignerMemory(state, now=utc_now)
@@ -66,7 +66,7 @@ def _serve_log(folder: Path, path: Path, state: Path, group: int | None) -> int:
 
 def _serve_reviewer(folder: Path, path: Path, group: int | None) -> int:
     from donewhen.keys import load_reviewer_key
-    from donewhen.signer_server import ReviewerDesk, SignerServer
+    from donewhen.signers.server import ReviewerDesk, SignerServer
 
     signer = _found(
         load_reviewer_key(folder, os.environ, ask=passphrase_asker()), "donewhen key new --reviewer NAME", folder

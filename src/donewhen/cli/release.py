@@ -13,8 +13,8 @@ from donewhen.cli.store import command_line, find_session, open_to_read, open_to
 from donewhen.render import visible
 
 if TYPE_CHECKING:
-    from donewhen.delivery import Target
     from donewhen.outbox import Readiness, Release
+    from donewhen.outbox.delivery import Target
 
 MOST_SAID = 2000
 """Characters of what a receiver said that are shown, from its end."""
@@ -107,7 +107,7 @@ def _put_readiness(ready: Readiness) -> None:
 def _target(
     to: str | None, webhook: str | None, command: tuple[str, ...], *, force: bool, timeout: float | None
 ) -> Target:
-    from donewhen.delivery import COMMAND_SECONDS, WEBHOOK_SECONDS, ToCommand, ToFile, ToWebhook
+    from donewhen.outbox.delivery import COMMAND_SECONDS, WEBHOOK_SECONDS, ToCommand, ToFile, ToWebhook
 
     if [to is not None, webhook is not None, bool(command)].count(True) != 1:
         raise CommandError("say where it goes, once: --to FILE, --webhook URL, or -- COMMAND")

@@ -19,10 +19,10 @@ from donewhen.render import visible
 if TYPE_CHECKING:
     from donewhen.elsewhere import Elsewhere
     from donewhen.entry import LedgerRow
-    from donewhen.key_files import Ask
+    from donewhen.keys.files import Ask
     from donewhen.ledger import Ledger
     from donewhen.notes import Signer
-    from donewhen.signer_socket import SocketSigner
+    from donewhen.signers.socket import SocketSigner
 
 DEFAULT_STORE = ".donewhen/ledger.db"
 STORE_VARIABLE = "DONEWHEN_STORE"
@@ -140,8 +140,8 @@ def signer_for(path: Path) -> Signer | None:
     Raises:
         LedgerError: it is signed by another key, or the user's cannot be used.
     """
-    from donewhen.key_rotation import own_log_vkey
     from donewhen.keys import config_dir, load_or_make_log_key
+    from donewhen.keys.rotation import own_log_vkey
 
     folder = config_dir(os.environ)
     is_new, vkey = _key_of(path)
@@ -167,7 +167,7 @@ def signer_elsewhere() -> SocketSigner | None:
     Raises:
         LedgerError: it is set, and no signer answers there.
     """
-    from donewhen.signer_socket import SIGNER_VARIABLE, SocketSigner
+    from donewhen.signers.socket import SIGNER_VARIABLE, SocketSigner
 
     socket = os.environ.get(SIGNER_VARIABLE)
     if socket is None:
@@ -207,8 +207,8 @@ def _key_of(path: Path) -> tuple[bool, str | None]:
 
 def _own_key(folder: Path, vkey: str) -> Signer | None:
     """Return the user's key for a log; where a rotation was interrupted once the log had it, end that."""
-    from donewhen.key_rotation import find_log_key, install_log_key, is_unfinished
     from donewhen.keys import KEY_VARIABLE
+    from donewhen.keys.rotation import find_log_key, install_log_key, is_unfinished
 
     signer = find_log_key(folder, vkey, os.environ, ask=passphrase_asker())
     if signer is not None and KEY_VARIABLE not in os.environ and is_unfinished(folder, vkey):

@@ -21,8 +21,8 @@ from donewhen.render import visible
 
 if TYPE_CHECKING:
     from donewhen.notes import Verifier
-    from donewhen.seen import SeenLogs
     from donewhen.verify import Seen, VerifyReport
+    from donewhen.verify.seen import SeenLogs
 
 
 @click.command()
@@ -166,8 +166,8 @@ def _tell_what_is_newer(report: VerifyReport) -> None:
 
 def _find_verifier(key: str | None, ledger: Path) -> tuple[Verifier | None, str, str]:
     """Return the public key to verify against, in words where it is from, and who made it as far as its file says."""
-    from donewhen.key_files import read_public_file
     from donewhen.keys import VKEY_FILE, config_dir
+    from donewhen.keys.files import read_public_file
     from donewhen.notes import Verifier
     from donewhen.verify import named_keys
 
@@ -186,7 +186,7 @@ def _find_verifier(key: str | None, ledger: Path) -> tuple[Verifier | None, str,
 
 def _made_by(path: Path) -> str:
     """Return who made a key, as far as its file says; a key that was given as text has no file."""
-    from donewhen.key_files import read_public_file
+    from donewhen.keys.files import read_public_file
 
     try:
         public = read_public_file(path) if path.is_file() else None
@@ -196,7 +196,7 @@ def _made_by(path: Path) -> str:
 
 
 def _read_seen(files: Sequence[str]) -> list[Seen]:
-    from donewhen.seen import read_seen
+    from donewhen.verify.seen import read_seen
 
     try:
         return [one for file in files for one in read_seen(Path(file))]
@@ -206,7 +206,7 @@ def _read_seen(files: Sequence[str]) -> list[Seen]:
 
 def _remembered(ledger: Path, *, forget: bool) -> SeenLogs:
     from donewhen.keys import config_dir
-    from donewhen.seen import SeenLogs
+    from donewhen.verify.seen import SeenLogs
 
     remembered = SeenLogs(config_dir(os.environ))
     if forget:

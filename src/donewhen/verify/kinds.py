@@ -1,0 +1,259 @@
+"""What a row of each kind must be, after the rows before it; and the arithmetic of balances, on plain lists.
+
+A rule raises what is wrong, changes the chain as the row does, and returns what is odd. A kind without a rule moves
+nothing and closes nothing.
+
+Source: docs/ledger_format.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from donewhen.attestation import call_hash
+from donewhen.balance import CEILING_NAMES, DIMENSIONS
+from donewhen.entry import spec_hash
+from donewhen.verify.chain import Amounts, Chain, data_of, wrong
+from donewhen.verify.row import Row
+
+_AMOUNT = frozenset({int})
+_ASKED = frozenset({(int, int, int, int), (int, int, type(None), int)})
+"""The types of four amounts, of which only the cost can be unknown."""
+_COST = 2
+"""The place of the cost among the amounts: the one that can be unknown."""
+
+
+def _check_spec(row: Row, chain: Chain) -> str | None:
+    _refuse_closing(row)
+    data = data_of(row)
+    if data.get("spec_hash") != _hash_of(row, data, data.get("terms")):
+        raise wrong(row, "its spec_hash is not that of its answers and terms")
+    chain.specs.append(data)
+    return None if len(chain.specs) == 1 else f"is another spec for session {row['session']}"
+
+
+def _check_open(row: Row, chain: Chain) -> str | None:
+    _refuse_closing(row)
+    if not chain.specs:
+        raise wrong(row, f"session {row['session']} is opened without a spec")
+    data = data_of(row)
+    stated, terms = str(data.get("spec_hash")), data.get("terms")
+    if not chain.after:
+        name, nothing = row["session"], [0] * len(DIMENSIONS)
+        chain.after = [{"budget": name, "ceiling": _ceilings(row, data), "reserved": nothing, "spent": nothing}]
+        chain.limit()
+        _move(row, chain)
+    chain.runs.update(_taken_up(row, data))
+    if stated in chain.agreed and data.get("resumes") is True:
+        return None
+    whole = {spec["spec_hash"] for spec in chain.specs} if terms is None else set[str]()
+    if stated not in whole | {_hash_of(row, spec, terms) for spec in chain.specs}:
+        raise wrong(row, f"session {row['session']} is opened under another spec than the one that was stored")
+    chain.agreed.add(stated)
+    if terms is None and stated not in whole:
+        return f"opens session {row['session']} without the terms of its spec"
+    return None
+
+
+def _check_reserve(row: Row, chain: Chain) -> str | None:
+    _refuse_closing(row)
+    _refuse_unopened(row, chain)
+    asked: Amounts = data_of(row).get("reserve", [])
+    is_so = type(asked) is list and tuple(map(type, asked)) in _ASKED
+    if not is_so or min(asked[0], asked[1], asked[_COST] or 0, asked[3]) < 0:
+        raise wrong(row, f"it reserves {asked!r}, which are not {len(DIMENSIONS)} amounts")
+    chain.held[row["seq"]] = asked
+    for balance in chain.after:
+        balance["reserved"] = _added(balance["reserved"], asked)
+    _move(row, chain)
+    return _past_a_ceiling(chain)
+
+
+def _check_budget(row: Row, chain: Chain) -> str | None:
+    _refuse_closing(row)
+    _refuse_unopened(row, chain)
+    chain.after[-1]["ceiling"] = _ceilings(row, data_of(row))
+    chain.limit()
+    _move(row, chain)
+    return None
+
+
+def _check_llm(row: Row, chain: Chain) -> str | None:
+    held, data = _close(row, chain), data_of(row)
+    usage: Any = data.get("usage")
+    tokens = reserved = held[1]
+    if usage is not None:
+        tokens = _tokens_of(row, usage)
+    if row["tokens"] != tokens:
+        raise wrong(row, f"it is charged {row['tokens']} tokens, where its usage or its reservation makes {tokens}")
+    over = data.get("over_reservation")
+    if over != (tokens - reserved if tokens > reserved else None) or over is True:
+        raise wrong(row, f"it used {max(0, tokens - reserved)} tokens more than were reserved, and says {over!r}")
+    cost = data.get("cost_microusd", "absent")
+    if cost is not None and (type(cost) is not int or cost < 0):
+        raise wrong(row, f"its cost is {cost!r}")
+    used = [held[0], tokens, cost, count_tools(row, chain) if "tools" in data else 0]
+    for balance in chain.after:
+        balance["reserved"] = _taken(balance["reserved"], held)
+        balance["spent"] = _added(balance["spent"], used)
+    _move(row, chain)
+    return None
+
+
+def _check_error(row: Row, chain: Chain) -> str | None:
+    if "closes" in row:
+        held = _close(row, chain)
+        for balance in chain.after:
+            balance["reserved"] = _taken(balance["reserved"], held)
+        _move(row, chain)
+    elif "doubts" in row:
+        raise wrong(row, "an error row cannot be one that doubts a reservation")
+    return None
+
+
+def _check_abandoned(row: Row, chain: Chain) -> str | None:
+    seq = row.get("doubts")
+    if "closes" in row:
+        raise wrong(row, "an abandoned row cannot be one that closes a reservation")
+    if seq is not None:
+        if seq not in chain.held or seq in chain.doubted:
+            raise wrong(row, _NOT_OPEN.format("doubts", seq, row["session"]))
+        chain.doubted.add(seq)
+    return None
+
+
+def _check_tool(row: Row, chain: Chain) -> str | None:
+    """See that no held call was run that no process had taken up: whether it might is judged where it was."""
+    _refuse_closing(row)
+    if not chain.holds:
+        return None
+    data = data_of(row)
+    digest = chain.holds.pop((row["turn"], str(data.get("call"))), None)
+    if digest is not None and "problem" not in data and digest not in chain.runs:
+        raise wrong(row, f"the held call of {data.get('name')!r} was run, and nobody had let it pass")
+    return None
+
+
+def _check_policy(row: Row, chain: Chain) -> str | None:
+    _refuse_closing(row)
+    if chain.has_policy or chain.after:
+        raise wrong(row, f"it is another policy for session {row['session']}, or comes after it was opened")
+    chain.has_policy = True
+    return None
+
+
+RULES: Mapping[str, Callable[[Row, Chain], str | None]] = {
+    "spec": _check_spec,
+    "open": _check_open,
+    "reserve": _check_reserve,
+    "budget": _check_budget,
+    "llm": _check_llm,
+    "error": _check_error,
+    "abandoned": _check_abandoned,
+    "tool": _check_tool,
+    "policy": _check_policy,
+}
+
+_NOT_OPEN = "it {} row {} of session {}, which is not a reservation that is still open"
+
+
+def _close(row: Row, chain: Chain) -> Amounts:
+    """Return what the reservation held that a row closes."""
+    seq = row.get("closes")
+    if seq is None:
+        raise wrong(row, "it is a reply for which nothing was reserved")
+    if "doubts" in row:
+        raise wrong(row, f"a {row['kind']} row cannot be one that doubts a reservation")
+    held = chain.held.pop(seq, None)
+    if held is None:
+        raise wrong(row, _NOT_OPEN.format("closes", seq, row["session"]))
+    chain.doubted.discard(seq)
+    return held
+
+
+def _refuse_closing(row: Row) -> None:
+    if "closes" in row or "doubts" in row:
+        raise wrong(row, f"a {row['kind']} row cannot be one that closes or doubts a reservation")
+
+
+def _refuse_unopened(row: Row, chain: Chain) -> None:
+    if not chain.after:
+        raise wrong(row, f"a {row['kind']} row stands in session {row['session']}, which was not opened before it")
+
+
+# -- the arithmetic ----------------------------------------------------------------------------------------------------
+
+
+def _move(row: Row, chain: Chain) -> None:
+    """See that a row can hold what the balances are now."""
+    try:
+        chain.move()
+    except ValueError as error:
+        raise wrong(row, f"it leaves a balance that no row can hold: {error}") from error
+
+
+def _tokens_of(row: Row, usage: dict[str, Any]) -> int:
+    counts: list[Any] = list(usage.values()) if type(usage) is dict else [None]
+    if not _AMOUNT.issuperset(map(type, counts)) or min(counts, default=0) < 0:
+        raise wrong(row, f"its usage is {usage!r}")
+    return sum(counts)
+
+
+def _added(one: Amounts, two: Amounts) -> Amounts:
+    first, second = one[_COST], two[_COST]
+    cost = None if first is None or second is None else first + second
+    return [one[0] + two[0], one[1] + two[1], cost, one[3] + two[3]]
+
+
+def _taken(one: Amounts, two: Amounts) -> Amounts:
+    first, second = one[_COST], two[_COST]
+    cost = None if first is None or second is None else first - second
+    return [one[0] - two[0], one[1] - two[1], cost, one[3] - two[3]]
+
+
+def _past_a_ceiling(chain: Chain) -> str | None:
+    for place, balance, most in chain.limits:
+        reserved, spent = balance["reserved"][place], balance["spent"][place]
+        used = None if reserved is None or spent is None else reserved + spent
+        if used is None or used > most:
+            return f"reserves past a ceiling: {used} {DIMENSIONS[place]} of {most}"
+    return None
+
+
+def _ceilings(row: Row, data: Mapping[str, Any]) -> list[Any]:
+    found: Any = data.get("ceilings")
+    if type(found) is list and len(cast("list[Any]", found)) == len(CEILING_NAMES):
+        ceilings = cast("list[Any]", found)
+        if all(most is None or (type(most) is int and most >= 0) for most in ceilings):
+            return ceilings
+    raise wrong(row, f"the amounts of a {row['kind']} row cannot be read: its ceilings are {found!r}")
+
+
+def count_tools(row: Row, chain: Chain) -> int:
+    """Return how many of the tools that a reply asks for are to be run, and remember those that are held."""
+    count, tools = 0, cast("list[Any]", row["data"].get("tools", []))
+    try:
+        for tool in tools:
+            if tool["run"]:
+                count += 1
+            if tool["run"] and tool["held"]:
+                digest = call_hash(row["session"], row["turn"], tool["id"], tool["name"], tool["args_hash"])
+                chain.holds[row["turn"], tool["id"]] = digest
+    except (KeyError, TypeError, ValueError) as error:
+        raise wrong(row, f"the tools that it asks for cannot be read: {error!r}") from error
+    return count
+
+
+def _taken_up(row: Row, data: Mapping[str, Any]) -> list[str]:
+    runs: Any = data.get("runs", [])
+    if type(runs) is not list or not all(type(run) is str for run in cast("list[Any]", runs)):
+        raise wrong(row, f"the calls that it takes up are {runs!r}")
+    return cast("list[str]", runs)
+
+
+def _hash_of(row: Row, spec: Mapping[str, Any], terms: object) -> str:
+    try:
+        return spec_hash(spec["what_it_does"], spec["what_it_does_not"], spec["done_looks_like"], terms)
+    except (KeyError, TypeError, ValueError) as error:
+        raise wrong(row, f"its answers cannot be read: {error!r}") from error

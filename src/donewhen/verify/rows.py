@@ -1,0 +1,103 @@
+"""What is judged of each row: its spelling, its place, and everything that the rows before it decide.
+
+Each part is for a module of its own; this one hands every row to those that it concerns.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from donewhen.errors import LedgerFormatError, LedgerTamperedError
+from donewhen.verify.rederive import Rederivation
+from donewhen.verify.row import Row, read_row
+from donewhen.verify.schema import Listed
+from donewhen.verify.texts import Texts
+from donewhen.verify.tree import Page
+
+_BEFORE = (
+    "SELECT body FROM entries WHERE session_id = CAST(:session AS TEXT) AND id < :id AND ("
+    " kind IN ('spec', 'policy', 'open') OR doubts IS NOT NULL OR (kind = 'llm' AND instr(body, '\"held\":true'))"
+    " OR (kind = 'reserve' AND seq NOT IN (SELECT closes FROM entries"
+    "   WHERE session_id = CAST(:session AS TEXT) AND closes IS NOT NULL AND id < :id))"
+    " OR seq = (SELECT max(seq) FROM entries WHERE session_id = CAST(:session AS TEXT) AND id < :id)) ORDER BY seq"
+)
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?\+00:00")
+
+Look = Callable[[Row], None]
+"""Looks at a row of one kind, after it was found to follow from those before it."""
+
+
+class Rows:
+    """Judges the rows of a log, in order.
+
+    Args:
+        connection: in a read transaction, with texts as bytes.
+        random: gives so many bytes that nobody can guess.
+        looks: what else looks at rows, by their kind.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, random: Callable[[int], bytes], looks: Mapping[str, Look]
+    ) -> None:
+        self.rederivation = Rederivation(self._find_rows)
+        self.texts = Texts(connection)
+        self.listed = Listed(random)
+        self._connection = connection
+        self._looks = {**looks, "erase": self.texts.look_at_erase}
+        self._newest_at = ""
+        self._is_set_back = False
+
+    def follow(self, page: Page, leaves: Sequence[bytes]) -> None:
+        """Judge rows that follow one another.
+
+        Args:
+            page: id and body of each.
+            leaves: the leaf hash of each.
+
+        Raises:
+            LedgerTamperedError: one is not what it must be; names the first, and what is wrong.
+        """
+        follow, listed, looks, texts = self.rederivation.follow, self.listed.add, self._looks, self.texts
+        is_time = _TIME.fullmatch
+        for (row_id, body), leaf in zip(page, leaves, strict=True):
+            try:
+                row = read_row(body)
+            except LedgerFormatError as error:
+                raise LedgerTamperedError(str(error), row_id=row_id) from error
+            if row["id"] != row_id:
+                raise LedgerTamperedError(f"it says that it is row {row['id']}", row_id=row_id)
+            follow(row, body, leaf)
+            listed(row)
+            at = row["at"]
+            if at < self._newest_at or is_time(at) is None:
+                self._look_at_time(row)
+            else:
+                self._newest_at = at
+            kind = row["kind"]
+            if kind in looks:
+                looks[kind](row)
+            if texts.next_id <= row_id or "texts" in row.get("data", ()):
+                texts.verify(row)
+
+    def finish(self) -> None:
+        """Hold what stands beside the rows against what all of them said.
+
+        Raises:
+            LedgerTamperedError: a text is kept beside no row, or an index does not list what it must.
+        """
+        self.texts.finish()
+        self.listed.verify(self._connection)
+
+    def _look_at_time(self, row: Row) -> None:
+        if _TIME.fullmatch(row["at"]) is None:
+            self.rederivation.warn(f"row {row['id']} has no readable time: {row['at'][:40]!r}")
+        elif not self._is_set_back:
+            self._is_set_back = True
+            self.rederivation.warn(f"row {row['id']} is older than a row before it: a clock was set back ({row['at']})")
+
+    def _find_rows(self, session: str, row_id: int) -> Iterable[bytes]:
+        parameters: dict[str, Any] = {"session": session.encode("utf-8", "surrogatepass"), "id": row_id}
+        return [body for (body,) in self._connection.execute(_BEFORE, parameters)]
