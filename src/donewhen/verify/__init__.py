@@ -12,36 +12,29 @@ Source: docs/ledger_format.md.
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from donewhen.cosignatures import Cosigner
 from donewhen.entry import LOG_SESSION, LedgerRow, decode
-from donewhen.errors import LedgerFormatError, LedgerTamperedError, LedgerUnavailableError
+from donewhen.errors import LedgerFormatError, LedgerTamperedError
 from donewhen.keyring import Keyring
 from donewhen.notes import Verifier
 from donewhen.stores import Store
-from donewhen.stores.sqlite import WAIT_SECONDS
-from donewhen.stores.sqlite_connections import connect_read_only, translate
 from donewhen.verify.notes import Notes
 from donewhen.verify.outside import KeptElsewhere, Outside, Seen
 from donewhen.verify.reviews import Reviews
 from donewhen.verify.rows import Rows
-from donewhen.verify.schema import verify_schema, verify_tables
+from donewhen.verify.source import Source
+from donewhen.verify.sqlite_source import open_sqlite
 from donewhen.verify.tree import Tree
 
 if TYPE_CHECKING:
     from donewhen.ledger import Ledger
 
 __all__ = ["Outside", "Seen", "VerifyReport", "verify_ledger"]
-
-_KEYS = "SELECT id, body FROM entries WHERE session_id = ? ORDER BY seq"
-_TOTALS = "SELECT (SELECT max(id) FROM entries), (SELECT max(size) FROM sealed)"
-_NEWEST = "SELECT note FROM sealed ORDER BY size DESC LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,8 +136,8 @@ def verify_ledger(
         path = str(Path(cast("str", path_or_store)).absolute())
     else:
         path = path_or_store.path
-    with _opened(path) as connection:
-        audit = _Audit(connection, verifier, fast=fast, every_signature=every_signature, random=random)
+    with open_sqlite(path) as source:
+        audit = _Audit(source, verifier, fast=fast, every_signature=every_signature, random=random)
         if origin not in (None, audit.origin):
             raise LedgerTamperedError(f"this is the log {audit.origin}, and was to be {origin}")
         audit.run(progress)
@@ -159,10 +152,8 @@ def named_keys(path: str | os.PathLike[str]) -> tuple[str, ...]:
         The errors of `verify_ledger`, as far as it gets.
     """
     name = str(Path(path).absolute())
-    with _opened(name) as connection:
-        _, vkey = _read_log(connection)
-        connection.text_factory = bytes
-        return tuple([vkey for _, vkey in _read_keyring(connection).log_keys(vkey)])
+    with open_sqlite(name) as source:
+        return tuple([vkey for _, vkey in _read_keyring(source).log_keys(source.vkey)])
 
 
 class _Audit:
@@ -170,34 +161,32 @@ class _Audit:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        source: Source,
         verifier: Verifier | None,
         *,
         fast: bool,
         every_signature: bool,
         random: Callable[[int], bytes],
     ) -> None:
-        self.origin, self._vkey = _read_log(connection)
-        connection.text_factory = bytes
-        self._connection = connection
+        self.origin, self._vkey = source.origin, source.vkey
+        self._source = source
         self._verifier = verifier
         self._fast = fast
         self._every = every_signature
-        self._keyring = _read_keyring(connection)
+        self._keyring = _read_keyring(source)
         self._keys = self._keyring.log_keys(self._vkey)
         self._refuse_other_key()
-        rows, size = connection.execute(_TOTALS).fetchone()
-        self._total = rows or 0
+        self._total, size = source.totals()
         self._notes = Notes(
             self.origin,
             self._keys,
-            size or 0,
+            size,
             roots=not fast,
             verifies=verifier is not None,
             every_signature=every_signature,
         )
-        self._reviews = Reviews(connection, self._keyring, self.origin, self._vkey)
-        self._rows = None if fast else Rows(connection, random, self._reviews.looks)
+        self._reviews = Reviews(source, self._keyring, self.origin, self._vkey)
+        self._rows = None if fast else Rows(source, random, self._reviews.looks)
 
     def run(self, progress: Callable[[int, int], None] | None) -> None:
         """Verify everything that is in the file."""
@@ -207,25 +196,25 @@ class _Audit:
                 progress(done, self._total)
 
         follow = None if self._rows is None else self._rows.follow
-        self._tree = Tree(self._connection, follow, self._notes.judge, tell)
+        self._tree = Tree(self._source, follow, self._notes.judge, tell)
         self._tree.run()
         if self._rows is not None:
             self._rows.finish()
-            verify_tables(self._connection)
+            self._source.verify_tables()
         tell(self._tree.size)
 
     def report(
         self, seen: Sequence[Seen], remembered: Sequence[Seen], witness: Cosigner | None, key_made_by: str
     ) -> VerifyReport:
         """Hold the log against what was kept elsewhere, and say what was verified."""
-        kept = KeptElsewhere(self._connection, self.origin, self._tree.size, self._keys)
+        kept = KeptElsewhere(self._source, self.origin, self._tree.size, self._keys)
         found = [kept.hold(seen), kept.hold(remembered)]
         found.append(None if witness is None else kept.find_cosigned(witness, seen))
         cosigned = 0 if self._vkey is None or self._verifier is None else kept.verify_cosigned(every=self._every)
         outside = tuple([one for one in found if one is not None])
         rows, texts = self._rows, None if self._rows is None else self._rows.texts
         checked = self._verifier is not None and self._tree.commits > 0
-        newest = self._connection.execute(_NEWEST).fetchone()
+        newest = self._source.newest_note()
         return VerifyReport(
             origin=self.origin,
             rows=self._tree.size,
@@ -237,7 +226,7 @@ class _Audit:
             named_words=self._reviews.named,
             releases=self._reviews.releases,
             root=self._tree.root().hex(),
-            checkpoint="" if newest is None else newest[0].decode(),
+            checkpoint="" if newest is None else newest.decode(),
             signed_by=self._verifier.vkey if checked and self._verifier is not None else None,
             key_in_file=self._vkey,
             keys=tuple(self._keys),
@@ -285,41 +274,12 @@ class _Audit:
         return warnings
 
 
-def _read_log(connection: sqlite3.Connection) -> tuple[str, str | None]:
-    found = connection.execute("SELECT origin, vkey, id FROM log").fetchall()
-    if len(found) != 1 or type(found[0][0]) is not str or type(found[0][1]) not in (str, type(None)):
-        raise LedgerTamperedError(f"the log's name and key are {[one[:2] for one in found]!r}")
-    if found[0][2] != 1:
-        raise LedgerTamperedError(f"the log's name stands in row {found[0][2]!r} of its table, which has one row")
-    return found[0][:2]
-
-
-def _read_keyring(connection: sqlite3.Connection) -> Keyring:
+def _read_keyring(source: Source) -> Keyring:
     """Read what the log says of its keys. These rows are verified with all the others."""
     rows: list[LedgerRow] = []
-    for row_id, body in connection.execute(_KEYS, (LOG_SESSION,)):
+    for row_id, body in source.bodies_of(LOG_SESSION):
         try:
             rows.append(decode(body, strict=True))
         except LedgerFormatError as error:
             raise LedgerTamperedError(str(error), row_id=row_id) from error
     return Keyring(rows)
-
-
-def _text_of(data: bytes) -> str:
-    """Read a text of a database that may not even be UTF-8; such a text equals none of ours."""
-    return data.decode("utf-8", "surrogateescape")
-
-
-@contextmanager
-def _opened(path: str) -> Generator[sqlite3.Connection, None, None]:
-    """Open one state of a file whose schema is ours, with texts as text."""
-    try:
-        with closing(connect_read_only(path, WAIT_SECONDS)) as connection:
-            connection.text_factory = _text_of
-            connection.execute("BEGIN")
-            verify_schema(connection, path)
-            yield connection
-    except (sqlite3.Error, OSError) as error:
-        raise translate(path, error) from error
-    except MemoryError as error:
-        raise LedgerUnavailableError(path, "it holds a row or a text that is larger than the memory") from error

@@ -6,24 +6,16 @@ Each part is for a module of its own; this one hands every row to those that it 
 from __future__ import annotations
 
 import re
-import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from donewhen.errors import LedgerFormatError, LedgerTamperedError
+from donewhen.verify.listed import Listed
 from donewhen.verify.rederive import Rederivation
 from donewhen.verify.row import Row, read_row
-from donewhen.verify.schema import Listed
+from donewhen.verify.source import Source
 from donewhen.verify.texts import Texts
 from donewhen.verify.tree import Page
 
-_BEFORE = (
-    "SELECT body FROM entries WHERE session_id = CAST(:session AS TEXT) AND id < :id AND ("
-    " kind IN ('spec', 'policy', 'open') OR doubts IS NOT NULL OR (kind = 'llm' AND instr(body, '\"held\":true'))"
-    " OR (kind = 'reserve' AND seq NOT IN (SELECT closes FROM entries"
-    "   WHERE session_id = CAST(:session AS TEXT) AND closes IS NOT NULL AND id < :id))"
-    " OR seq = (SELECT max(seq) FROM entries WHERE session_id = CAST(:session AS TEXT) AND id < :id)) ORDER BY seq"
-)
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?\+00:00")
 
 Look = Callable[[Row], None]
@@ -34,18 +26,16 @@ class Rows:
     """Judges the rows of a log, in order.
 
     Args:
-        connection: in a read transaction, with texts as bytes.
+        source: where the log is read from.
         random: gives so many bytes that nobody can guess.
         looks: what else looks at rows, by their kind.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, random: Callable[[int], bytes], looks: Mapping[str, Look]
-    ) -> None:
-        self.rederivation = Rederivation(self._find_rows)
-        self.texts = Texts(connection)
+    def __init__(self, source: Source, random: Callable[[int], bytes], looks: Mapping[str, Look]) -> None:
+        self.rederivation = Rederivation(source.decisive)
+        self.texts = Texts(source)
         self.listed = Listed(random)
-        self._connection = connection
+        self._source = source
         self._looks = {**looks, "erase": self.texts.look_at_erase}
         self._newest_at = ""
         self._is_set_back = False
@@ -89,7 +79,7 @@ class Rows:
             LedgerTamperedError: a text is kept beside no row, or an index does not list what it must.
         """
         self.texts.finish()
-        self.listed.verify(self._connection)
+        self.listed.verify(self._source)
 
     def _look_at_time(self, row: Row) -> None:
         if _TIME.fullmatch(row["at"]) is None:
@@ -97,7 +87,3 @@ class Rows:
         elif not self._is_set_back:
             self._is_set_back = True
             self.rederivation.warn(f"row {row['id']} is older than a row before it: a clock was set back ({row['at']})")
-
-    def _find_rows(self, session: str, row_id: int) -> Iterable[bytes]:
-        parameters: dict[str, Any] = {"session": session.encode("utf-8", "surrogatepass"), "id": row_id}
-        return [body for (body,) in self._connection.execute(_BEFORE, parameters)]

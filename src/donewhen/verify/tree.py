@@ -9,24 +9,16 @@ Source: RFC 6962 section 2.1; docs/ledger_format.md.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from donewhen.errors import LedgerTamperedError
 from donewhen.merkle import EMPTY_ROOT, HASH_BYTES
 from donewhen.stores.log import completed_before
+from donewhen.verify.source import Source
 
 PAGE_ROWS = 64
 """How many rows are read, hashed and judged at a time."""
-
-# A body that is not stored as text is left out, and so is found missing.
-_ROWS = "SELECT id, body FROM entries NOT INDEXED WHERE typeof(body) = 'text' ORDER BY id"
-_SEALED = (
-    "SELECT size, start, note, nodes FROM sealed NOT INDEXED"
-    " WHERE typeof(note) = 'text' AND typeof(nodes) = 'blob' ORDER BY size"
-)
-_TYPE = "SELECT typeof(body) FROM entries NOT INDEXED WHERE id = ?"
 
 Page = Sequence[tuple[int, bytes]]
 """Rows that follow one another: id and body."""
@@ -36,7 +28,7 @@ class Tree:
     """The right edge of a log's tree while its rows are followed.
 
     Args:
-        connection: in a read transaction, with texts as bytes.
+        source: where the log is read from.
         follow: judges rows; given them, their leaf hashes. None: only the tree is worked out.
         judge_note: judges a checkpoint; given its size, its note, and what works out the root of that size.
         progress: is told how many rows are done.
@@ -44,14 +36,14 @@ class Tree:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        source: Source,
         follow: Callable[[Page, Sequence[bytes]], None] | None,
         judge_note: Callable[[int, int, bytes, Callable[[], bytes]], None],
         progress: Callable[[int], None],
     ) -> None:
         self.size = 0
         self.commits = 0
-        self._connection = connection
+        self._source = source
         self._follow = follow or _follow_nothing
         self._judge_note = judge_note
         self._progress = progress
@@ -82,8 +74,8 @@ class Tree:
         Raises:
             LedgerTamperedError: something is not what it must be; names the first row at fault.
         """
-        self._rows = self._connection.execute(_ROWS)
-        self._sealed = self._connection.execute(_SEALED)
+        self._rows = self._source.rows()
+        self._sealed = self._source.sealed()
         self._take_commit()
         while page := self._rows.fetchmany(PAGE_ROWS):
             leaves: list[bytes] = []
@@ -168,10 +160,10 @@ class Tree:
 
     def _refuse_hidden(self) -> None:
         """Refuse rows and checkpoints that were left out above, since they are stored as another type."""
-        least, most = self._connection.execute("SELECT min(id), max(id) FROM entries NOT INDEXED").fetchone()
+        least, most = self._source.extent()
         if (least or 1, most or 0) != (1, self.size):
             raise LedgerTamperedError("it is not stored as text", row_id=self.size + 1 if least == 1 else 1)
-        commits, last = self._connection.execute("SELECT count(*), max(size) FROM sealed NOT INDEXED").fetchone()
+        commits, last = self._source.commits()
         if (commits, last or 0) != (self.commits, self.size):
             raise LedgerTamperedError("there is a checkpoint that is not stored as text", size=last)
 
@@ -190,7 +182,7 @@ class Tree:
     def _missing(self, expected: int, found: int | None) -> LedgerTamperedError:
         if not self._end and found == expected:
             return LedgerTamperedError("no checkpoint covers it", row_id=expected)
-        if self._connection.execute(_TYPE, (expected,)).fetchone() is not None:
+        if self._source.row_exists(expected):
             return LedgerTamperedError("it is not stored as text", row_id=expected)
         if found is not None and found < expected:
             return LedgerTamperedError(f"there is a row {found}, and rows count from 1", row_id=expected)
