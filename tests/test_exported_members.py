@@ -59,6 +59,7 @@ PUBLIC = [
     "LoopResult",
     "MessagesEndpoint",
     "MissingExtraError",
+    "NotGovernedError",
     "NotKeptError",
     "NotProvableError",
     "NotReleasedError",

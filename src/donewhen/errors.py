@@ -8,6 +8,7 @@ DonewhenError
     PriceUnknownError     a cost ceiling is set and the model's price is not known
     UnboundedRequestError nobody can say how much the request can at most use
     ReplyError            the client returned something that is not a reply
+    NotGovernedError      a part of a guarded client could spend without a reservation (also an AttributeError)
   ToolError               a tool cannot be described to a model, or was called wrongly
   CheckError              a check itself is broken (which is not "not met")
   LedgerError
@@ -60,12 +61,7 @@ class SpecError(DonewhenError, ValueError):
     """
 
     def __init__(
-        self,
-        problem: str,
-        *,
-        field: str | None = None,
-        value: object = None,
-        path: str | None = None,
+        self, problem: str, *, field: str | None = None, value: object = None, path: str | None = None
     ) -> None:
         super().__init__(problem)
         self.problem = problem
@@ -89,14 +85,7 @@ class CircuitBreakerError(DonewhenError):
         breach: the arithmetic behind the reason, where it is known.
     """
 
-    def __init__(
-        self,
-        reason: str,
-        turn_count: int,
-        accumulated_tokens: int,
-        *,
-        breach: Breach | None = None,
-    ) -> None:
+    def __init__(self, reason: str, turn_count: int, accumulated_tokens: int, *, breach: Breach | None = None) -> None:
         super().__init__(reason, turn_count, accumulated_tokens)
         self.reason = reason
         self.turn_count = turn_count
@@ -144,6 +133,10 @@ class UnboundedRequestError(CallError):
 
 class ReplyError(CallError):
     """Tell that a client returned something that is not a reply."""
+
+
+class NotGovernedError(CallError, AttributeError):
+    """Tell that a part of a guarded client could spend without a reservation, so that it is not there."""
 
 
 class ToolError(DonewhenError):

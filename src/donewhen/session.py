@@ -43,6 +43,7 @@ from donewhen.frozen import quick
 from donewhen.ledger import Draft, Ledger
 from donewhen.owner import this_process
 from donewhen.repeats import Repeats
+from donewhen.session_call import SessionCalls
 from donewhen.sizing import PRICED_OPTIONS
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Settlement:
 
 
 @dataclass(kw_only=True)
-class Session:
+class Session(SessionCalls):
     """One run under one spec. Made by `donewhen.opening.open_session`; safe to share between threads."""
 
     ledger: Ledger
@@ -109,7 +110,7 @@ class Session:
     opened_balance: Balance
     """As the row that opened it left it."""
     left: bool = False
-    """Whether whoever opened it has let go of it."""
+    at_leave: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
     _ended: str | None = None
     _started: float = 0.0
     _balance: Balance = field(init=False)
@@ -139,16 +140,6 @@ class Session:
         """Return how much of the time ceiling is left; None where time has no ceiling."""
         allowed = self.newest_balance.ceilings.milliseconds
         return None if allowed is None else max(0, allowed - self.elapsed_ms)
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.leave()
-
-    def leave(self) -> None:
-        """Let go of the session: without an end it is interrupted, and can be opened again."""
-        self.left = True
 
     # -- 1 bound, 2 admit ----------------------------------------------------------------------------------------
 
