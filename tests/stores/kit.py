@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from postgres_server import APP, url_of, worker_database
 from processes import ending, finish, let_go_together
 
 from donewhen.balance import Amounts, Balance, Ceilings
@@ -31,7 +32,20 @@ def open_sqlite(path: Path, **options: Any) -> SQLiteStore:
     return SQLiteStore(str(path), **{**defaults, **options})
 
 
-STORES: dict[str, Callable[..., Store]] = {"sqlite": open_sqlite}
+def open_postgres(path: Path, **options: Any) -> Store:
+    """Open the log of a folder in the worker's database, as the application, which may only read and add."""
+    from donewhen.stores.postgres import PostgresStore
+
+    defaults: dict[str, Any] = {"signer": None, "now": utc_now, "random": os.urandom}
+    return PostgresStore(postgres_url(path), **{**defaults, **options})
+
+
+def postgres_url(path: Path, **options: str) -> str:
+    """Return the URL of the log of a folder, as the application."""
+    return url_of(worker_database(), role=APP, log=path.parent.name, **options)
+
+
+STORES: dict[str, Callable[..., Store]] = {"sqlite": open_sqlite, "postgres": open_postgres}
 """By name: opens the store of a test, in its folder. The same folder is the same store, opened again."""
 
 

@@ -273,8 +273,9 @@ def test_erasing_takes_every_text_of_one_session_and_none_of_others(store) -> No
     with store.writing() as tx:
         assert tx.erase_texts("a") == 2
         tx.append(an_entry("a"), ())
-    assert [store.find_text(row_id, "one") for row_id in (1, 2, 3)] == [None, (salt, b"text"), None]
-    assert store.scrub()
+    for _ in range(2):
+        assert [store.find_text(row_id, "one") for row_id in (1, 2, 3)] == [None, (salt, b"text"), None]
+        store.scrub()
 
 
 def test_erasing_is_part_of_its_transaction(store) -> None:
