@@ -139,6 +139,11 @@ def url_of(database: str, *, role: str | None = None, log: str | None = None, **
     return urlunsplit((parts.scheme, parts.netloc, f"/{database}", query, quote(log) if log else ""))
 
 
+def force(database: str, *statements: str) -> list[Any]:
+    """Change a database as its owner can: without the triggers."""
+    return execute(url_of(database, session_replication_role="replica"), *statements)
+
+
 def execute(url: str, *statements: str) -> list[Any]:
     """Run statements one by one, each at once in force, and return the rows of the last."""
     import psycopg
@@ -162,10 +167,17 @@ def a_database() -> Iterator[str]:
     """Make a database with a ledger's schema, and yield its name."""
     from donewhen.stores.postgres_init import init
 
-    name = f"donewhen_test_{secrets.token_hex(6)}"
-    execute(server_url(), f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
-    try:
+    with a_copy("template0") as name:
         init(url_of(name), owner_role=OWNER, app_role=APP)
+        yield name
+
+
+@contextmanager
+def a_copy(database: str) -> Iterator[str]:
+    """Copy a database that nobody is connected to, and yield the copy's name."""
+    name = f"donewhen_test_{secrets.token_hex(6)}"
+    execute(server_url(), f"CREATE DATABASE {name} TEMPLATE {database} ENCODING 'UTF8'")
+    try:
         yield name
     finally:
         execute(server_url(), f"DROP DATABASE {name} WITH (FORCE)")

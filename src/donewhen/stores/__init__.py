@@ -128,7 +128,12 @@ class Store(Protocol):
 
     @property
     def path(self) -> str:
-        """Return where the record is."""
+        """Return where the record is, to be shown."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Return what opens it again: a path, or a URL that may hold a password."""
         ...
 
     @property

@@ -103,7 +103,7 @@ class PostgresStore(PostgresReads):
     ) -> None:
         self._address = parse_url(url)
         self.path = self._address.shown
-        self.url = url
+        self.address = self._address.url
         self.origin = ""
         self.vkey: str | None = None
         self._name = self._address.log

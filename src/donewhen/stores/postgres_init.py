@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
 from donewhen.errors import LedgerError, LedgerFormatError
 from donewhen.stores.postgres_connections import Link, connect, translate
@@ -104,7 +104,11 @@ def _refuse_unfit(connection: Link, database: str) -> None:
 def _make_role(connection: Link, role: str | None) -> None:
     if role is None or connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone():
         return
-    connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
+    except (errors.DuplicateObject, errors.UniqueViolation):
+        return  # roles are the whole server's: whoever prepares another database of it was faster
 
 
 def _migrate(connection: Link, was: int, owner_role: str | None) -> None:

@@ -42,7 +42,7 @@ class Address:
         """Return the URL of the database without its secrets."""
         parts = urlsplit(self.conninfo)
         user, at, host = parts.netloc.rpartition("@")
-        query = urlencode([pair for pair in parse_qsl(parts.query) if pair[0] not in _SECRETS])
+        query = urlencode([one for one in parse_qsl(parts.query) if one[0] not in _SECRETS], quote_via=quote)
         return urlunsplit((parts.scheme, f"{user.partition(':')[0]}{at}{host}", parts.path, query, ""))
 
     def of(self, log: str) -> Address:

@@ -85,7 +85,7 @@ class SQLiteStore(SQLiteReads):
     ) -> None:
         if path == ":memory:" or path.startswith("file:"):
             raise LedgerUnavailableError(path, "a ledger must be a file, since a record that is not on disk is none")
-        self.path = os.path.abspath(path)
+        self.path = self.address = os.path.abspath(path)
         self.origin = ""
         self.vkey: str | None = None
         self._signer = signer

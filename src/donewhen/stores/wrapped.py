@@ -83,6 +83,11 @@ class WrappedStore:
         return self._store.path
 
     @property
+    def address(self) -> str:
+        """Return what opens it again."""
+        return self._store.address
+
+    @property
     def origin(self) -> str:
         """Return the log's name."""
         return self._store.origin

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from donewhen.cosignatures import Cosigner
 from donewhen.entry import LOG_SESSION, LedgerRow, decode
@@ -23,6 +24,8 @@ from donewhen.errors import LedgerFormatError, LedgerTamperedError
 from donewhen.keyring import Keyring
 from donewhen.notes import Verifier
 from donewhen.stores import Store
+from donewhen.stores.opening import require_postgres
+from donewhen.stores.postgres_url import is_url
 from donewhen.verify.notes import Notes
 from donewhen.verify.outside import KeptElsewhere, Outside, Seen
 from donewhen.verify.reviews import Reviews
@@ -109,7 +112,7 @@ def verify_ledger(
     Others may go on writing; what they add meanwhile is not looked at.
 
     Args:
-        path_or_store: the file, or what has it open.
+        path_or_store: the file, the URL of a log on PostgreSQL, or what has either open.
         verifier: the public key that the caller trusts: the log's first, or any that it was handed on to. None:
             everything but signatures, and the report says so.
         seen: checkpoints that the caller kept elsewhere. The log must extend those that are of it.
@@ -132,11 +135,7 @@ def verify_ledger(
         CheckpointError: one of `seen` is no checkpoint.
         MissingExtraError: signatures are to be verified, and the ``sign`` extra is not installed.
     """
-    if isinstance(path_or_store, (str, os.PathLike)):
-        path = str(Path(cast("str", path_or_store)).absolute())
-    else:
-        path = path_or_store.path
-    with open_sqlite(path) as source:
+    with _opened(path_or_store) as source:
         audit = _Audit(source, verifier, fast=fast, every_signature=every_signature, random=random)
         if origin not in (None, audit.origin):
             raise LedgerTamperedError(f"this is the log {audit.origin}, and was to be {origin}")
@@ -151,8 +150,7 @@ def named_keys(path: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises:
         The errors of `verify_ledger`, as far as it gets.
     """
-    name = str(Path(path).absolute())
-    with open_sqlite(name) as source:
+    with _opened(path) as source:
         return tuple([vkey for _, vkey in _read_keyring(source).log_keys(source.vkey)])
 
 
@@ -272,6 +270,18 @@ class _Audit:
             if rederivation.more_warnings:
                 warnings.append(f"{rederivation.more_warnings} more like these")
         return warnings
+
+
+def _opened(path_or_store: str | os.PathLike[str] | Store | Ledger) -> AbstractContextManager[Source]:
+    """Open one state of what somebody named, or has open, by itself."""
+    is_named = isinstance(path_or_store, (str, os.PathLike))
+    address = os.fspath(path_or_store) if is_named else path_or_store.address
+    if not is_url(address):
+        return open_sqlite(str(Path(address).absolute()))
+    require_postgres()
+    from donewhen.verify.postgres_source import open_postgres
+
+    return open_postgres(address)
 
 
 def _read_keyring(source: Source) -> Keyring:

@@ -16,6 +16,7 @@ from typing import Any
 
 from donewhen.errors import LedgerFormatError, LedgerTamperedError
 from donewhen.stores.sqlite_schema import MIGRATIONS, check_format
+from donewhen.verify.schema import refuse_other
 
 _SCHEMA = "SELECT name, type, tbl_name, sql FROM sqlite_master"
 # What ANALYZE leaves: it can make a question slower, but cannot change its answer.
@@ -51,13 +52,7 @@ def verify_schema(connection: sqlite3.Connection, path: str) -> None:
     if encoding != "UTF-8":
         raise LedgerTamperedError(f"the database's encoding is {encoding}, and was UTF-8")
     found = {name: tuple(rest) for name, *rest in connection.execute(_SCHEMA) if name not in _STATISTICS}
-    wanted = _schema_of(version)
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) == wanted.get(name):
-            continue
-        what = (found.get(name) or wanted[name])[0]
-        how = "is missing" if name not in found else "is not ours" if name not in wanted else "was changed"
-        raise LedgerTamperedError(f"the {what} {name!r} of the database {how}")
+    refuse_other(found, _schema_of(version))
 
 
 @lru_cache(maxsize=len(MIGRATIONS))
