@@ -120,6 +120,18 @@ def test_a_row_that_hands_the_log_on_is_the_last_of_its_commit(path: Path) -> No
         verify_ledger(path, FIRST.verifier)
 
 
+def test_a_commit_that_passes_by_a_rotation_is_refused_though_it_is_the_newest(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT note, nodes FROM sealed WHERE size > 3 ORDER BY size").fetchall()
+    text = found[-1][0].partition("\n\n")[0] + "\n"  # which the key of that time signs, and the newest never saw
+    state = (sign_note(text, SECOND), b"".join([nodes for _, nodes in found]))
+    attack(path, "DELETE FROM sealed WHERE size > 3", ("INSERT INTO sealed VALUES (8, 3, ?, ?)", state))
+    for key in KEYS:
+        with pytest.raises(LedgerTamperedError, match="not the last row of its commit") as caught:
+            verify_ledger(path, key.verifier)
+        assert caught.value.row_id == 6
+
+
 def test_a_stolen_log_cannot_be_handed_on_without_its_key(plain: Path) -> None:
     data = {"action": "rotate", "old": SIGNER.vkey, "vkey": STRANGER.vkey, "who": "mal", "why": "mine"}
     row = insert(17, kind="key", state_origin="key", session="donewhen:log", data=data)

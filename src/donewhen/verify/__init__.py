@@ -194,7 +194,7 @@ class _Audit:
                 progress(done, self._total)
 
         follow = None if self._rows is None else self._rows.follow
-        self._tree = Tree(self._source, follow, self._notes.judge, tell)
+        self._tree = Tree(self._source, follow, self._notes, tell)
         self._tree.run()
         if self._rows is not None:
             self._rows.finish()

@@ -26,8 +26,13 @@ _SEALED = (
 )
 _SEALED_AT = "SELECT size, start, note, nodes FROM sealed NOT INDEXED WHERE size > ? ORDER BY size LIMIT 1"
 _EXISTS = "SELECT 1 FROM entries NOT INDEXED WHERE id = ?"
-_EXTENT = "SELECT min(id), max(id) FROM entries NOT INDEXED"
-_COMMITS = "SELECT count(*), max(size) FROM sealed NOT INDEXED"
+# One question each: asked for together, SQLite reads every row. Rows are counted too, since in a table that is out of
+# order the last need not be the greatest.
+_EXTENT = (
+    "SELECT (SELECT min(id) FROM entries NOT INDEXED),"
+    " max((SELECT max(id) FROM entries NOT INDEXED), (SELECT count(*) FROM entries NOT INDEXED))"
+)
+_COMMITS = "SELECT (SELECT count(*) FROM sealed NOT INDEXED), (SELECT max(size) FROM sealed NOT INDEXED)"
 _BODIES = "SELECT id, body FROM entries WHERE session_id = CAST(? AS TEXT) AND id <= ? ORDER BY seq"
 _DECISIVE = (
     "SELECT body FROM entries WHERE session_id = CAST(:session AS TEXT) AND id < :id AND ("
