@@ -73,10 +73,12 @@ class Listed:
         session, number, mark = b"", 0, 0
         while page := found.fetchmany(PAGE_ROWS):
             for next_session, next_number, row_id in page:
-                if next_session < session or (next_session == session and next_number <= number):
-                    return None
                 if next_session != session:
+                    if next_session < session:
+                        return None
                     session, mark = next_session, self._mark(session_of(next_session))
+                elif next_number <= number:
+                    return None
                 number = next_number
                 listed = listed * (mark - by_number * number - by_id * row_id) % _PRIME
         return listed

@@ -18,6 +18,10 @@ from donewhen.verify.tree import Page
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?\+00:00")
 
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_TIMES = b"0000-00-00T00:00:00.000000+00:00"
+"""Nearly every time, with zeros for its digits; the pattern is for the others, and slower."""
+
 Look = Callable[[Row], None]
 """Looks at a row of one kind, after it was found to follow from those before it."""
 
@@ -37,7 +41,7 @@ class Rows:
         self.listed = Listed(random)
         self._source = source
         self._looks = {**looks, "erase": self.texts.look_at_erase}
-        self._newest_at = ""
+        self._newest_at = "0000-00-00T00:00:00+00:00"
         self._is_set_back = False
 
     def follow(self, page: Page, leaves: Sequence[bytes]) -> None:
@@ -51,7 +55,6 @@ class Rows:
             LedgerTamperedError: one is not what it must be; names the first, and what is wrong.
         """
         follow, listed, looks, texts = self.rederivation.follow, self.listed.add, self._looks, self.texts
-        is_time = _TIME.fullmatch
         for (row_id, body), leaf in zip(page, leaves, strict=True):
             try:
                 row = read_row(body)
@@ -62,10 +65,10 @@ class Rows:
             follow(row, body, leaf)
             listed(row)
             at = row["at"]
-            if at < self._newest_at or is_time(at) is None:
-                self._look_at_time(row)
-            else:
+            if at > self._newest_at and at.isascii() and at.encode().translate(_ZEROS) == _TIMES:
                 self._newest_at = at
+            elif at != self._newest_at:
+                self._look_at_time(row)
             kind = row["kind"]
             if kind in looks:
                 looks[kind](row)
@@ -84,6 +87,8 @@ class Rows:
     def _look_at_time(self, row: Row) -> None:
         if _TIME.fullmatch(row["at"]) is None:
             self.rederivation.warn(f"row {row['id']} has no readable time: {row['at'][:40]!r}")
+        elif row["at"] > self._newest_at:
+            self._newest_at = row["at"]
         elif not self._is_set_back:
             self._is_set_back = True
             self.rederivation.warn(f"row {row['id']} is older than a row before it: a clock was set back ({row['at']})")
