@@ -211,6 +211,13 @@ def test_whatever_is_done_honestly_verifies(
         assert verify_ledger(path, KEY).rows == sum(1 for _ in ledger.iter_rows())
 
 
+def test_a_session_can_be_called_nothing(tmp_store: Path) -> None:
+    with Ledger(tmp_store, signer=SIGNER) as ledger:
+        for session in ("", "s", ""):
+            ledger.write(session, 1, "step", "input", 1, 1, True)
+    assert verify_ledger(tmp_store, KEY).sessions == 2
+
+
 def test_sessions_that_were_forgotten_are_taken_up_again(tmp_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Ledger(tmp_store, signer=SIGNER) as ledger:
         play(ledger, [(move, of) for of in range(8) for move in ("write", "reserve", "settle", "raise", "attest")])

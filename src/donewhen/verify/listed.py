@@ -70,11 +70,12 @@ class Listed:
     def _list(self, found: Cursor, session_of: Callable[[bytes], bytes]) -> int | None:
         """Return the fingerprint of what an index lists, None where it is out of order."""
         by_number, by_id, listed = self._by_number, self._by_id, 1
-        session, number, mark = b"", 0, 0
+        session: bytes | None = None
+        number = mark = 0
         while page := found.fetchmany(PAGE_ROWS):
             for next_session, next_number, row_id in page:
                 if next_session != session:
-                    if next_session < session:
+                    if session is not None and next_session < session:
                         return None
                     session, mark = next_session, self._mark(session_of(next_session))
                 elif next_number <= number:
