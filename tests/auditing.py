@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from stores.kit import ORIGIN, begin
+
 from donewhen import canonical
 from donewhen.balance import Amounts, Balance
 from donewhen.entry import Entry
@@ -18,8 +20,8 @@ from donewhen.ledger import Draft, Ledger
 from donewhen.merkle import Frontier, leaf_hash
 from donewhen.notes import Checkpoint, LocalSigner, Verifier, sign_note
 
-SIGNER = LocalSigner("donewhen/log/test", b"\x01" * 32)
-OTHER = LocalSigner("donewhen/log/test", b"\x02" * 32)
+SIGNER = LocalSigner(ORIGIN, b"\x01" * 32)
+OTHER = LocalSigner(ORIGIN, b"\x02" * 32)
 KEY = Verifier.parse(SIGNER.vkey)
 CEILINGS = [50, 1_000_000, None, None, None, None]
 
@@ -68,6 +70,7 @@ def abandon(ledger: Ledger, session: str, seq: int) -> None:
 
 def fill(path: Path, signer: LocalSigner | None = SIGNER) -> None:
     """Write the ledger of 16 rows in 13 commits that the attacks are made on; `s` ends, `u` is left open."""
+    begin(path, signer)
     with Ledger(path, signer=signer) as ledger:
         start(ledger, "s")  # rows 1, 2
         first = ledger.admit("s", reserve("s"))  # 3

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from processes import PATIENCE_SECONDS
-from stores.kit import SIGNER, STRANGER, say, start, tamper
+from stores.kit import SIGNER, STRANGER, begin, say, start, tamper
 from witnesses import KEEPER, answering
 
 from donewhen.cosignatures import Cosigner, cosigned_at, iter_notes
@@ -37,6 +37,7 @@ def witness() -> Iterator[Witness]:
 
 @pytest.fixture
 def ledger(tmp_store) -> Iterator[Ledger]:
+    begin(tmp_store)
     with Ledger(tmp_store, signer=SIGNER) as opened:
         say(opened)
         yield opened
@@ -265,7 +266,7 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 from processes import PATIENCE_SECONDS
-from stores.kit import SIGNER
+from stores.kit import begin, SIGNER
 from donewhen.elsewhere import Elsewhere
 from donewhen.ledger import Ledger
 from donewhen.stores.sqlite import SQLiteStore

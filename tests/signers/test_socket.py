@@ -17,7 +17,7 @@ from stores.kit import SIGNER, STRANGER, said, say, start
 
 from donewhen.errors import LedgerError, LedgerTamperedError, LedgerUnavailableError
 from donewhen.ledger import Ledger
-from donewhen.notes import Checkpoint, LocalSigner, Signer, Verifier, open_note
+from donewhen.notes import Checkpoint, LocalSigner, Signer, Verifier, open_checkpoint
 from donewhen.signers.socket import MAX_REQUEST_BYTES, SocketSigner, is_socket, receive_line
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
@@ -32,8 +32,8 @@ def folder() -> Iterator[Path]:
 def sizes(path: Path) -> list[int]:
     """Return what the checkpoints state, each signed by the key."""
     with Ledger(path, read_only=True) as ledger:
-        verifier = Verifier.parse(SIGNER.vkey)
-        return [Checkpoint.parse(open_note(sealed.note, verifier)).size for sealed in ledger.store.iter_sealed()]
+        verifier = SIGNER.verifier.named(ledger.origin)
+        return [open_checkpoint(sealed.note, verifier).size for sealed in ledger.store.iter_sealed()]
 
 
 # -- end to end --------------------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ WRONG = f'{{"signature": "{"A" * 86}=="}}\n'.encode()
         (b"[" * 9000 + b"\n", "no signer"),
         (b"\xff\n", "no signer"),
         (b"x" * 20_000, "no signer"),
-        (b"{}\n", "what it gave is no signature of the key 'test'"),
+        (b"{}\n", "what it gave is no signature of the key 'donewhen.local"),
         (b'{"signature": 7}\n', "no signature"),
         (b'{"signature": "!"}\n', "no signature"),
         (WRONG, "no signature"),
@@ -294,14 +294,14 @@ def test_a_signer_whose_key_is_another_by_now_is_not_believed(folder: Path, tmp_
     with serving_logs(folder) as path:
         signer = SocketSigner(path)
         signer._verifier = Verifier.parse(STRANGER.vkey)
-        refused = pytest.raises(LedgerUnavailableError, match="has the key 'test', and not the one that is asked for")
+        refused = pytest.raises(LedgerUnavailableError, match="has the key donewhen")
         with Ledger(tmp_store, signer=signer) as ledger, refused:
             say(ledger)
 
 
 def test_a_ledger_of_another_key_is_not_opened(folder: Path, tmp_store: Path) -> None:
     Ledger(tmp_store, signer=STRANGER).close()
-    with serving_logs(folder) as path, pytest.raises(LedgerError, match="signed by the key 'stranger'"):
+    with serving_logs(folder) as path, pytest.raises(LedgerError, match="is signed by the key of donewhen"):
         Ledger(tmp_store, signer=SocketSigner(path))
 
 

@@ -21,8 +21,11 @@ from donewhen.notes import LocalSigner
 from donewhen.stores import Store
 from donewhen.stores.sqlite import SQLiteStore
 
-SIGNER = LocalSigner("test", bytes(32))
-STRANGER = LocalSigner("stranger", bytes(31) + b"\1")
+ORIGIN = f"donewhen.local/{bytes(8).hex()}"
+"""The name of a log that `begin` begins."""
+
+SIGNER = LocalSigner(ORIGIN, bytes(32))
+STRANGER = LocalSigner(ORIGIN, bytes(31) + b"\1")
 
 TRIGGERS = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
 
@@ -47,6 +50,11 @@ def postgres_url(path: Path, **options: str) -> str:
 
 STORES: dict[str, Callable[..., Store]] = {"sqlite": open_sqlite, "postgres": open_postgres}
 """By name: opens the store of a test, in its folder. The same folder is the same store, opened again."""
+
+
+def begin(path: Path, signer: LocalSigner | None = SIGNER) -> None:
+    """Make an empty ledger whose log is `ORIGIN`: of a signer of that name, the log's public key is its own."""
+    Ledger(path, signer=signer, random=bytes).close()
 
 
 def an_entry(session_id: str = "s", kind: str = "write", **fields: Any) -> Entry:

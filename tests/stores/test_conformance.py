@@ -15,7 +15,7 @@ from stores.kit import SIGNER, STORES, a_balance, add, an_entry
 from donewhen.entry import GENESIS, decode
 from donewhen.errors import LedgerError, LedgerFormatError
 from donewhen.merkle import leaf_hash, root_of, verify_consistency, verify_inclusion
-from donewhen.notes import Checkpoint, Verifier, open_note
+from donewhen.notes import Checkpoint, open_note
 from donewhen.stores import Cosigned
 from donewhen.stores.log import consistency_proof, inclusion_proof
 
@@ -346,7 +346,7 @@ def test_every_commit_is_sealed_with_the_root_over_all_rows(open_store, signer) 
         add(store, *[an_entry()] * count)
     leaves = [leaf_hash(body) for _, body in store.iter_bodies()]
     for sealed in store.iter_sealed():
-        note = sealed.note if signer is None else open_note(sealed.note, Verifier.parse(signer.vkey))
+        note = sealed.note if signer is None else open_note(sealed.note, signer.verifier.named(store.origin))
         assert Checkpoint.parse(note) == Checkpoint(store.origin, sealed.size, root_of(leaves[: sealed.size]))
     assert [(sealed.start, sealed.size) for sealed in store.iter_sealed()] == [(0, 1), (1, 3), (3, 8), (8, 9), (9, 18)]
     assert [sealed.size for sealed in store.iter_sealed(3)] == [8, 9, 18]

@@ -60,9 +60,9 @@ def contents(path: str) -> list[str]:
 @pytest.mark.parametrize(
     ("first", "then", "says"),
     [
-        (SIGNER, None, "signed by the key 'test'"),
-        (SIGNER, STRANGER, "signed by the key 'test'"),
-        (SIGNER, LocalSigner("test", bytes(31) + b"\2"), "signed by the key 'test'"),
+        (SIGNER, None, "signed by the key of donewhen.local"),
+        (SIGNER, STRANGER, "signed by the key of donewhen.local"),
+        (SIGNER, LocalSigner("other", bytes(31) + b"\2"), "signed by the key of donewhen.local"),
         (None, SIGNER, "begun without a key"),
     ],
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from auditing import KEY, SIGNER, attack, rewrite, seal_as_it_is
 from command import environ
+from stores.kit import begin
 
 from donewhen.entry import Entry
 from donewhen.errors import LedgerTamperedError
@@ -26,6 +27,7 @@ ROWS = 2 * PAGE_ROWS + 40
 def one_commit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ledger whose rows, more than two pages of them, are one commit."""
     path = tmp_path_factory.mktemp("one") / "ledger.db"
+    begin(path, SIGNER)
     with Ledger(path, signer=SIGNER) as ledger:
         ledger.note(*[Draft(Entry(kind="write", session_id="s", state_origin="x", turn_count=n)) for n in range(ROWS)])
     return path

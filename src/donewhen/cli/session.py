@@ -101,7 +101,7 @@ def _put_head(overview: Overview, signed_by: str | None, reviewed: str | None) -
         lines.append(("in doubt", f"{count} call{'s' if count > 1 else ''} whose outcome is not known, charged whole"))
     if reviewed is not None:
         lines.append(("review", reviewed))
-    lines.append(("signed by", (signed_by or "nobody: the ledger is unsigned").partition("+")[0]))
+    lines.append(("signed by", signed_by or "nobody: the ledger is unsigned"))
     for name, told in lines:
         first, *others = clean_lines(told).splitlines() or [""]
         put(f"{name:<11}{first}")

@@ -141,7 +141,8 @@ def signer_for(path: Path) -> Signer | None:
         LedgerError: it is signed by another key, or the user's cannot be used.
     """
     from donewhen.keys import config_dir, load_or_make_log_key
-    from donewhen.keys.rotation import own_log_vkey
+    from donewhen.keys.rotation import own_log_verifier
+    from donewhen.notes import Verifier
 
     folder = config_dir(os.environ)
     is_new, vkey = _key_of(path)
@@ -151,12 +152,17 @@ def signer_for(path: Path) -> Signer | None:
         return signer_elsewhere() or load_or_make_log_key(folder, environ=os.environ, ask=passphrase_asker())
     far = signer_elsewhere()
     signer = far or _own_key(folder, vkey)
-    if signer is None or signer.vkey != vkey:
-        own = own_log_vkey(folder, os.environ) if far is None else far.vkey
-        told = "there is none" if own is None else f"the key there is {own.partition('+')[0]!r}"
+    known = Verifier.parse(vkey)
+    if signer is None or Verifier.parse(signer.vkey).public_key != known.public_key:
+        own = own_log_verifier(folder, os.environ) if far is None else Verifier.parse(far.vkey)
+        told = (
+            "there is none"
+            if own is None
+            else f"there is another, whose public key for it were {own.named(known.name).vkey}"
+        )
         raise LedgerError(
-            f"{path} is signed by the key {vkey.partition('+')[0]!r}, and in {folder if far is None else far.path} "
-            f"{told}. Put that key there, or begin another ledger with --store."
+            f"{path} is signed by the key of {vkey}, and in {folder if far is None else far.path} {told}. Put that key "
+            "there, or begin another ledger with --store."
         )
     return signer
 
@@ -213,7 +219,7 @@ def _own_key(folder: Path, vkey: str) -> Signer | None:
     signer = find_log_key(folder, vkey, os.environ, ask=passphrase_asker())
     if signer is not None and KEY_VARIABLE not in os.environ and is_unfinished(folder, vkey):
         install_log_key(folder, vkey)
-        say(f"A rotation was interrupted. It is done now: the key {vkey.partition('+')[0]!r} is in its place.")
+        say(f"A rotation was interrupted. It is done now: the key of {vkey} is in its place.")
     return signer
 
 

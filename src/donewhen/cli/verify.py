@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 @click.option("--key", metavar="VKEY|FILE", help="The public key to hold it against: the log's first, or a later one.")
 @click.option("--seen", "files", metavar="FILE", multiple=True, help="Checkpoints that you kept elsewhere. Repeatable.")
 @click.option("--witness", metavar="VKEY|FILE", help="Ask for a cosignature of this witness.")
-@click.option("--origin", metavar="NAME", help="The name that the log must have.")
 @click.option("--fast", is_flag=True, help="The tree and the newest checkpoint only, and nothing of what rows say.")
 @click.option("--every-signature", is_flag=True, help="Also the signature under each older checkpoint: slow.")
 @click.option("--no-remember", is_flag=True, help="Neither recall what you saw of this log, nor keep what you see now.")
@@ -43,7 +42,6 @@ def verify(
     key: str | None,
     files: Sequence[str],
     witness: str | None,
-    origin: str | None,
     fast: bool,
     every_signature: bool,
     no_remember: bool,
@@ -52,7 +50,7 @@ def verify(
 ) -> int:
     """Work out everything the ledger says again, and hold it against a public key.
 
-    PATH is the ledger's file; left out, the store. The key is never taken from the file. Without --key your own log.vkey
+    PATH is the ledger's file; left out, the store. The key is never taken from the file. Without --key your own log.key
     counts, if the log is signed by it.
 
     Exit code 7 if anything is not what was signed: the first row at fault is named. Exit code 8 if nothing is wrong, and
@@ -76,7 +74,6 @@ def verify(
             seen=seen,
             recall=None if remembered is None else remembered.recall,
             witness=asked_for,
-            origin=origin,
             key_made_by=made_by,
             fast=fast,
             every_signature=every_signature,
@@ -137,16 +134,20 @@ def _plural(noun: str) -> str:
 def _tell_of_keys(report: VerifyReport, whose: str) -> None:
     if report.signed_by is None:
         return
-    name = visible(report.signed_by.partition("+")[0])
-    put(f"Signed: rows 1 to {report.rows:,} stand on the key {name!r}, {visible(whose)}.")
+    put(f"Signed: rows 1 to {report.rows:,} stand on the key {_short(report.signed_by)}, {visible(whose)}.")
     if len(report.keys) == 1:
         return
     ends = [first - 1 for first, _ in report.keys[1:]] + [report.rows]
     for (first, vkey), end in zip(report.keys, ends, strict=True):
         if first <= end:
-            put(f"  the checkpoints of {max(first, 1):,} to {end:,} rows are by {visible(vkey.partition('+')[0])!r}")
+            put(f"  the checkpoints of {first:,} to {end:,} rows are by {_short(vkey)}")
     if report.signed_by != report.keys[0][1]:
         put("  those before your key took over are told by the log itself; your key vouches that they stood so by then")
+
+
+def _short(vkey: str) -> str:
+    """Return what tells a log's keys apart: they all have its name."""
+    return vkey.split("+", 2)[1]
 
 
 def _tell_what_is_newer(report: VerifyReport) -> None:
@@ -166,21 +167,24 @@ def _tell_what_is_newer(report: VerifyReport) -> None:
 
 def _find_verifier(key: str | None, ledger: Path) -> tuple[Verifier | None, str, str]:
     """Return the public key to verify against, in words where it is from, and who made it as far as its file says."""
-    from donewhen.keys import VKEY_FILE, config_dir
-    from donewhen.keys.files import read_public_file
+    from donewhen.keys import config_dir
+    from donewhen.keys.rotation import own_log_verifier
     from donewhen.notes import Verifier
     from donewhen.verify import named_keys
 
     if key is not None:
         return read_verifier("--key", key), "given with --key", _made_by(Path(key))
-    own = config_dir(os.environ) / VKEY_FILE
+    named = [Verifier.parse(vkey) for vkey in named_keys(ledger)]
+    folder = config_dir(os.environ)
     try:
-        public = read_public_file(own)
+        own = own_log_verifier(folder, os.environ) if named else None
     except KeyFileError as error:
         raise CommandError(str(error)) from error
-    # Which key is the user's own does not depend on the file; whether it is asked about this log, does.
-    if public is not None and public.vkey in named_keys(ledger):
-        return Verifier.parse(public.vkey), f"your own, from {own}", public.made_by
+    # Which key is the user's own does not depend on the file; whether it is asked about this log, does. Which log should
+    # be here is what was seen at this path before.
+    for verifier in named:
+        if own is not None and verifier.public_key == own.public_key:
+            return verifier, f"your own, from {folder}", ""
     return None, "", ""
 
 

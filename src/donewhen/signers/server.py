@@ -232,9 +232,7 @@ class SignerServer:
         if request.get("op") not in ("checkpoint", "sign"):
             return {"refused": "this signer knows the operations key, checkpoint and sign"}
         if request.get("vkey") != self._vkey:
-            return {
-                "refused": f"this signer has the key {self._vkey.partition('+')[0]!r}, and not the one that is asked for"
-            }
+            return {"refused": f"this signer has the key {self._vkey}, and not the one that is asked for"}
         try:
             return {"signature": base64.b64encode(self._desk.sign(request)).decode()}
         except LedgerTamperedError as error:

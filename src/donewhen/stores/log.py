@@ -23,7 +23,7 @@ from donewhen.entry import decode
 from donewhen.errors import CheckpointError, LedgerError, LedgerTamperedError
 from donewhen.keyring import ROTATE, KeyChange, Keyring
 from donewhen.merkle import Frontier, leaf_hash, peak_nodes
-from donewhen.notes import Checkpoint, Signer, Verifier, checkpoint_text, open_note, sign_note
+from donewhen.notes import Checkpoint, Signer, Verifier, checkpoint_text, open_checkpoint, sign_note
 from donewhen.stores import Sealed
 
 HASH_BYTES = 32
@@ -56,7 +56,7 @@ class LogState:
     Args:
         origin: the log's name, the first line of every checkpoint.
         signer: signs checkpoints; None for a log that is read, or has no key.
-        verifier: checks what other writers signed; None for a log that has no key.
+        verifier: checks what other writers signed, named as the log is; None for a log that has no key.
     """
 
     def __init__(self, origin: str, signer: Signer | None, verifier: Verifier | None) -> None:
@@ -111,10 +111,10 @@ class LogState:
         root = read_checkpoint(note, self.origin, size, verifier)
         if frontier.root() != root:
             raise LedgerTamperedError(f"the stored tree of {size} rows does not have the root that was signed")
-        if self.signer is not None and verifier is not None and self.signer.vkey != verifier.vkey:
+        if self.signer is not None and verifier not in (None, log_verifier(self.origin, self.signer)):
             raise LedgerError(
-                f"the log was handed on to the key {verifier.name!r} while this process had it open with the key "
-                f"{self.signer.name!r}. Nothing was written: open the ledger again with the new key."
+                "the log was handed on to another key while this process had it open. Nothing was written: open the "
+                "ledger again with the new key."
             )
         self.frontier, self.note, self.verifier = frontier, note, verifier
         return True
@@ -143,11 +143,11 @@ class LogState:
         text = checkpoint_text(self.origin, frontier.size, frontier.root())
         sealed = Sealed(frontier.size, start, text, nodes)
         if self.signer is not None:
-            note = _sign(self.signer, sealed, sealed_at)
+            note = _sign(self.signer, self.origin, sealed, sealed_at)
             if successor is not None:
-                note += _sign(successor, sealed, sealed_at).rpartition("\n\n")[2]
+                note += _sign(successor, self.origin, sealed, sealed_at).rpartition("\n\n")[2]
                 # A new key that cannot sign would leave a log that nobody can go on with.
-                open_note(note, Verifier.parse(successor.vkey))
+                open_checkpoint(note, log_verifier(self.origin, successor))
             sealed = Sealed(frontier.size, start, note, nodes)
         return sealed, frontier
 
@@ -155,7 +155,7 @@ class LogState:
         """Take a sealed state as known, once it is on disk, and with it the key that the log was handed on to."""
         self.frontier, self.note = frontier, sealed.note
         if successor is not None:
-            self.signer, self.verifier = successor, Verifier.parse(successor.vkey)
+            self.signer, self.verifier = successor, log_verifier(self.origin, successor)
 
 
 class _BoundSigner:
@@ -175,11 +175,16 @@ class _BoundSigner:
         return self._signer.sign_checkpoint(message.decode(), old, proof)
 
 
-def _sign(signer: Signer, sealed: Sealed, sealed_at: Callable[[int], Sealed | None]) -> str:
+def log_verifier(origin: str, signer: Signer) -> Verifier:
+    """Return the public key of a log that a signer signs: its key, under the log's name."""
+    return Verifier.parse(signer.vkey).named(origin)
+
+
+def _sign(signer: Signer, origin: str, sealed: Sealed, sealed_at: Callable[[int], Sealed | None]) -> str:
     """Return the note of a state that is not signed yet."""
     if hasattr(signer, "sign_checkpoint"):  # which is quicker than asking for the protocol, at every commit
         signer = _BoundSigner(cast("CheckpointSigner", signer), sealed, sealed_at)
-    return sign_note(sealed.note, signer)
+    return sign_note(sealed.note, signer, origin)
 
 
 def follow_rotations(
@@ -225,23 +230,24 @@ def _follow(
     return new
 
 
-def check_signer(path: str, given: str | None, vkey: str | None) -> None:
+def check_signer(path: str, origin: str, signer: Signer | None, vkey: str | None) -> None:
     """Refuse to write to a log with another key than its own, or with none.
 
     Args:
         path: the store, for messages.
-        given: the public key of whoever wants to write; None: no key.
+        origin: the log.
+        signer: holds the key of whoever wants to write; None: no key.
         vkey: the public key of the log, the newest where it was rotated; None: it has none.
 
     Raises:
         LedgerError: they are not the same.
     """
+    given = None if signer is None else log_verifier(origin, signer).vkey
     if given == vkey:
         return
     if vkey is None:
         raise LedgerError(f"{path} was begun without a key. Open it without one, or begin a new ledger.")
-    name = vkey.split("+", 1)[0]
-    raise LedgerError(f"{path} is signed by the key {name!r}. Hand in that key to write to it.")
+    raise LedgerError(f"{path} is signed by the key of {vkey}. Hand in that key to write to it.")
 
 
 def current_key(first_vkey: str | None, key_rows: Sequence[tuple[int, str]]) -> str | None:
@@ -270,7 +276,7 @@ def read_checkpoint(note: str, origin: str, size: int, verifier: Verifier | None
         LedgerTamperedError: it is malformed, not signed by that key, or of another log or size.
     """
     try:
-        checkpoint = Checkpoint.parse(note if verifier is None else open_note(note, verifier))
+        checkpoint = Checkpoint.parse(note) if verifier is None else open_checkpoint(note, verifier)
     except CheckpointError as error:
         raise LedgerTamperedError(f"the checkpoint of {size} rows is not good: {error}", row_id=size) from error
     if checkpoint.origin != origin or checkpoint.size != size:

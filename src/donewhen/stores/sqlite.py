@@ -23,7 +23,7 @@ from donewhen.errors import LedgerError, LedgerFormatError, LedgerTamperedError,
 from donewhen.notes import Signer, Verifier
 from donewhen.stores import Cosigned, Sealed, forks
 from donewhen.stores.lock import Turnstile
-from donewhen.stores.log import LogState, check_signer, current_key
+from donewhen.stores.log import LogState, check_signer, current_key, log_verifier
 from donewhen.stores.sqlite_connections import (
     Connections,
     connect,
@@ -284,8 +284,9 @@ class SQLiteStore(SQLiteReads):
         self._turnstile.enter()
         try:
             use_wal(connection, self._wait_seconds)
-            vkey = None if self._signer is None else self._signer.vkey
-            migrate(connection, self.path, f"donewhen.local/{self._random(8).hex()}", vkey)
+            origin = f"donewhen.local/{self._random(8).hex()}"
+            vkey = None if self._signer is None else log_verifier(origin, self._signer).vkey
+            migrate(connection, self.path, origin, vkey)
         finally:
             self._turnstile.leave()
 
@@ -294,8 +295,7 @@ class SQLiteStore(SQLiteReads):
         known = self._log
         if not self._read_only:
             signer = self._signer if known is None else known.signer  # which may have been rotated since
-            given = None if signer is None else signer.vkey
-            check_signer(self.path, given, current_key(vkey, key_row_finder(connection)(0)))
+            check_signer(self.path, origin, signer, current_key(vkey, key_row_finder(connection)(0)))
         if known is None:
             self.origin, self.vkey = origin, vkey
             return LogState(origin, self._signer, None if vkey is None else Verifier.parse(vkey))

@@ -100,7 +100,6 @@ def verify_ledger(
     seen: Sequence[Seen] = (),
     recall: Callable[[str], Sequence[Seen]] | None = None,
     witness: Cosigner | None = None,
-    origin: str | None = None,
     key_made_by: str = "",
     fast: bool = False,
     every_signature: bool = False,
@@ -113,13 +112,12 @@ def verify_ledger(
 
     Args:
         path_or_store: the file, the URL of a log on PostgreSQL, or what has either open.
-        verifier: the public key that the caller trusts: the log's first, or any that it was handed on to. None:
-            everything but signatures, and the report says so.
+        verifier: the public key that the caller trusts: the log's first, or any that it was handed on to. It is of one
+            log, whose name it has; any other log is refused. None: everything but signatures, and the report says so.
         seen: checkpoints that the caller kept elsewhere. The log must extend those that are of it.
         recall: given the log's name, returns what the caller remembers of it; held against the log like `seen`, but
             not missed where there is none.
         witness: a witness whose cosignature the caller asks for.
-        origin: the name that the log must have. None: whatever it is, as the report says. One key can sign many logs.
         key_made_by: ``user@host`` where the given key was made, as its file says; to tell where a reviewer's was too.
         fast: verify only the tree, the newest checkpoint and what was kept elsewhere: that these rows, byte for byte,
             are what was signed, and not what they say.
@@ -137,8 +135,6 @@ def verify_ledger(
     """
     with _opened(path_or_store) as source:
         audit = _Audit(source, verifier, fast=fast, every_signature=every_signature, random=random)
-        if origin not in (None, audit.origin):
-            raise LedgerTamperedError(f"this is the log {audit.origin}, and was to be {origin}")
         audit.run(progress)
         remembered = recall(audit.origin) if recall is not None else ()
         return audit.report(seen, remembered, witness, key_made_by)
@@ -242,6 +238,8 @@ class _Audit:
             return
         if not self._keys:
             raise LedgerTamperedError(f"the ledger is not signed, and was to be verified against {verifier.vkey}")
+        if verifier.name != self.origin:
+            raise LedgerTamperedError(f"this is the log {self.origin}, and the key is that of {verifier.name}")
         named = ", ".join(repr(vkey) for _, vkey in self._keys[-3:])
         raise LedgerTamperedError(
             f"the ledger names another key than the one it was verified against: {named}, not {verifier.vkey!r}"

@@ -103,6 +103,9 @@ class Notes:
             self._keys = [(first, Verifier.parse(vkey)) for first, vkey in keys]
         except CheckpointError as error:
             raise LedgerTamperedError(f"the log has no proper name or key: {error}") from error
+        for _, verifier in self._keys:
+            if verifier.name != origin:
+                raise LedgerTamperedError(f"the log {origin} names a key of another log as its own: {verifier.vkey}")
         self._origin = origin.encode() + b"\n"
         self.needs_all_roots = roots or every_signature
         """Whether every checkpoint is judged with its root."""

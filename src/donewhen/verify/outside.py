@@ -18,7 +18,7 @@ from donewhen.attestation import is_time
 from donewhen.cosignatures import Cosigner, cosigned_at, is_line_of
 from donewhen.errors import CheckpointError, LedgerTamperedError
 from donewhen.merkle import EMPTY_ROOT
-from donewhen.notes import Checkpoint, Verifier, open_note
+from donewhen.notes import Checkpoint, Verifier, open_checkpoint
 from donewhen.signature_lines import split_note
 from donewhen.stores.log import load_frontier
 from donewhen.verify.source import Source
@@ -183,7 +183,7 @@ class KeptElsewhere:
             return True  # nothing of an unsigned log is signed; that it was kept elsewhere counts all the same
         vkey = next(vkey for first, vkey in reversed(self._keys) if first <= checkpoint.size)
         try:
-            open_note(seen.note, Verifier.parse(vkey))
+            open_checkpoint(seen.note, Verifier.parse(vkey))
         except CheckpointError:
             return False
         return True
