@@ -23,7 +23,7 @@ from donewhen.entry import LOG_SESSION
 from donewhen.errors import LedgerError, LedgerFormatError, LedgerUnavailableError
 from donewhen.notes import Signer, Verifier
 from donewhen.stores import Cosigned, Sealed, forks
-from donewhen.stores.log import LogState, check_signer, current_key
+from donewhen.stores.log import LogState, check_signer, current_key, log_verifier
 from donewhen.stores.postgres_connections import Link, Pool, connect, is_lost, roll_back, translate
 from donewhen.stores.postgres_init import find_version
 from donewhen.stores.postgres_reads import PostgresReads, key_of, session_of
@@ -217,8 +217,7 @@ class PostgresStore(PostgresReads):
             found = self._begin_log(connection)
         self.origin, self.vkey = found
         if not self._read_only:
-            given = None if self._signer is None else self._signer.vkey
-            check_signer(self.path, given, current_key(self.vkey, self._key_rows(connection, 0)))
+            check_signer(self.path, self.origin, self._signer, current_key(self.vkey, self._key_rows(connection, 0)))
         return LogState(self.origin, self._signer, None if self.vkey is None else Verifier.parse(self.vkey))
 
     def _begin_log(self, connection: Link) -> tuple[Any, ...]:
@@ -228,8 +227,8 @@ class PostgresStore(PostgresReads):
             connection.execute(_LOCK, (self._lock_key,))
             found = connection.execute(_LOG, (self._name,)).fetchone()  # again: another process may have been faster
             if found is None:
-                vkey = None if self._signer is None else self._signer.vkey
-                found = f"donewhen.local/{self._random(8).hex()}", vkey
+                origin = f"donewhen.local/{self._random(8).hex()}"
+                found = origin, None if self._signer is None else log_verifier(origin, self._signer).vkey
                 connection.execute(_NEW_LOG, (self._name, *found))
         return found
 
