@@ -116,7 +116,7 @@ class PriceUnknownError(CallError):
     def __str__(self) -> str:
         return (
             f"{self.problem} for the model {self.model!r}, so a cost ceiling cannot be kept. "
-            "Give a price, or take the cost ceiling away."
+            "Give one in the spec (`prices`), or take the cost ceiling away."
         )
 
 

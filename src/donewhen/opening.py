@@ -20,6 +20,7 @@ from donewhen.policy import Grounds, policy_data
 from donewhen.progress import PAUSED_OUTCOMES, STOPPED_BY_CEILING, Progress, read_progress
 from donewhen.repeats import Repeats, repeats_of
 from donewhen.session import Session
+from donewhen.spec_prices import agreed_price
 from donewhen.spec_writer import is_blank
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def open_session(
         bound: ``strict`` or ``estimate``; see `donewhen.bounds`.
         held_tools: names of tools whose calls wait for a person.
         protect: takes the digests of protected paths; called for a new session only.
-        find_price: returns the price of a model, None where it is not known.
+        find_price: returns the price of a model, None where it is not known. One that the terms say goes before it.
         resume: also go on with a session that a ceiling has stopped, once one has been raised, or a halt.
         started_by: who starts a new session, and so may not attest it unless the spec says so. None: the user that
             this process runs as.
@@ -96,7 +97,7 @@ def open_session(
         opened_balance=opened.after[-1],
         repeats=opening.repeats,
         monotonic=monotonic,
-        find_price=find_price,
+        find_price=agreed_price(terms, find_price),
         held_tools=frozenset(held_tools),
         protected=opening.protected,
     )

@@ -14,9 +14,11 @@ from typing import Any, Literal, cast
 from donewhen.balance import CEILING_NAMES, Ceilings
 from donewhen.circuit_breaker import DEFAULT_TOKEN_LIMIT, DEFAULT_TURN_LIMIT, FEWEST_REPEATS, LARGEST_LIMIT
 from donewhen.errors import SpecError
+from donewhen.spec_prices import check_prices, price_terms, prices_from_terms
 from donewhen.spec_record import Record
 from donewhen.spec_rules import filled_text, flag, items, names, one_of, shown, whole
 from donewhen.spec_writer import QUESTIONS, SpecResult, text_fault
+from donewhen.usage import Price
 
 CHECK_KEYS: Mapping[str, str] = {
     "shell": "command",
@@ -104,6 +106,8 @@ class Spec:
     held_tools: tuple[str, ...] = ()
     """Tools whose calls wait for a person."""
     record: Record = field(default_factory=Record)
+    prices: tuple[Price, ...] = ()
+    """What models cost; these go before any list."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be kept, and take copies of what could be changed from outside.
@@ -122,6 +126,7 @@ class Spec:
         if self.max_tokens is not None:
             whole("max_tokens", self.max_tokens, least=1)
         object.__setattr__(self, "held_tools", names("held_tools", self.held_tools))
+        object.__setattr__(self, "prices", check_prices(self.prices))
         if self.held_tools and self.keep != "conversation":
             problem = 'a session that waits for a person goes on in its middle, so this needs keep = "conversation"'
             raise SpecError(problem, field="held_tools", value=list(self.held_tools))
@@ -146,7 +151,8 @@ class Spec:
             "held_tools": list(self.held_tools),
         }
         # Absent where nothing is said, so that a spec from before one could say it keeps its hash.
-        return {**said, "record": self.record.terms()} if self.record.terms() else said
+        later = {"record": self.record.terms(), "prices": price_terms(self.prices)}
+        return {**said, **{name: value for name, value in later.items() if value}}
 
     @classmethod
     def from_terms(cls, result: SpecResult, terms: Mapping[str, object]) -> Spec:
@@ -156,13 +162,14 @@ class Spec:
             SpecError: these are not the terms of a spec.
         """
         expected = {known.name for known in fields(cls)} - set(QUESTIONS)
-        if {*terms, "record"} != expected:
+        if {*terms, "record", "prices"} != expected:
             raise SpecError("these are not the terms of a spec", field="terms", value=sorted(terms))
-        others: dict[str, object] = {"record": {}, **terms}
+        others: dict[str, object] = {"record": {}, "prices": [], **terms}
         try:
             others["ceilings"] = Ceilings(**cast("dict[str, int | None]", others["ceilings"]))
             others["review"] = Review(**cast("dict[str, Any]", others["review"]))
             others["record"] = Record(**cast("dict[str, Any]", others["record"]))
+            others["prices"] = prices_from_terms(others["prices"])
             others["done_when"] = _with_floats(others["done_when"])
             promise = {name: getattr(result, name) for name in QUESTIONS}
             return cls(**promise, **others)  # pyright: ignore[reportArgumentType]  # checked by __post_init__

@@ -17,6 +17,7 @@ from donewhen.cli.group import DonewhenGroup
 from donewhen.cli.key import key
 from donewhen.cli.ledger import adopt
 from donewhen.cli.output import say
+from donewhen.cli.prices import prices
 from donewhen.cli.receipt import receipt, verify_receipt
 from donewhen.cli.release import release
 from donewhen.cli.review import attest, reject, review
@@ -68,6 +69,7 @@ for _command in (
     verify_receipt,
     export,
     erase,
+    prices,
     key,
     adopt,
     demo,
