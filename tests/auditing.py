@@ -68,9 +68,13 @@ def abandon(ledger: Ledger, session: str, seq: int) -> None:
     ledger.doubt_reservation(session, seq, draft)
 
 
-def fill(path: Path, signer: LocalSigner | None = SIGNER) -> None:
-    """Write the ledger of 16 rows in 13 commits that the attacks are made on; `s` ends, `u` is left open."""
-    begin(path, signer)
+def fill(path: Path | str, signer: LocalSigner | None = SIGNER, *, is_ours: bool = True) -> None:
+    """Write the ledger of 16 rows in 13 commits that the attacks are made on; `s` ends, `u` is left open.
+
+    Its log is `ORIGIN`, or has a name of its own where it `is_ours` not.
+    """
+    if is_ours:
+        begin(path, signer)
     with Ledger(path, signer=signer) as ledger:
         start(ledger, "s")  # rows 1, 2
         first = ledger.admit("s", reserve("s"))  # 3

@@ -52,7 +52,7 @@ STORES: dict[str, Callable[..., Store]] = {"sqlite": open_sqlite, "postgres": op
 """By name: opens the store of a test, in its folder. The same folder is the same store, opened again."""
 
 
-def begin(path: Path, signer: LocalSigner | None = SIGNER) -> None:
+def begin(path: Path | str, signer: LocalSigner | None = SIGNER) -> None:
     """Make an empty ledger whose log is `ORIGIN`: of a signer of that name, the log's public key is its own."""
     Ledger(path, signer=signer, random=bytes).close()
 
