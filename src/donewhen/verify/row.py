@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from itertools import combinations
 from typing import Any, cast
 
 import orjson
@@ -19,19 +18,8 @@ import orjson
 from donewhen import canonical
 from donewhen.entry import DATA_FIELDS, VERSION, decode
 
-_REQUIRED: Mapping[str, type] = {
-    **dict.fromkeys(("at", "input_hash", "kind", "prev", "session", "state_origin"), str),
-    **dict.fromkeys(("id", "ms", "pass", "seq", "tokens", "turn", "v"), int),
-}
-"""The fields that every row has, `after` aside."""
-_OPTIONAL: Mapping[str, type] = {"breach": str, "closes": int, "data": dict, "doubts": int}
-
-_SHAPES = {
-    tuple(sorted(names)): [{**_REQUIRED, **_OPTIONAL}[name] for name in sorted(names)]
-    for count in range(len(_OPTIONAL) + 1)
-    for names in [[*_REQUIRED, *some] for some in combinations(_OPTIONAL, count)]
-}
-"""The types that a row's fields have, for each list of names that it can have."""
+REQUIRED_FIELDS = 13
+"""How many fields every row has, `after` aside."""
 
 _ATOMS = frozenset({str, int, bool, type(None)})
 _FLAGS = (0, 1)
@@ -72,15 +60,31 @@ def _read_slowly(body: bytes) -> Row:
 
 
 def _is_proper(row: dict[str, Any], rest: bytes) -> bool:
-    """Tell whether JSON, its names in order, is a row."""
-    if list(map(type, row.values())) != _SHAPES[tuple(row)] or row["v"] != VERSION or row["pass"] not in _FLAGS:
+    """Tell whether JSON is a row. What is compared with what it must be, and so has its type, is not looked at here."""
+    numbers = type(row["id"]) is type(row["ms"]) is type(row["pass"]) is type(row["seq"]) is type(row["tokens"]) is int
+    texts = type(row["at"]) is type(row["input_hash"]) is type(row["session"]) is type(row["state_origin"]) is str
+    if not numbers or not texts or not type(row["turn"]) is type(row["v"]) is int or type(row["prev"]) is not str:
         return False
-    allowed = DATA_FIELDS[row["kind"]]
-    if "data" in row:
-        data: dict[str, Any] = row["data"]
-        if not data or not allowed.issuperset(data) or not _is_plain(data.values(), 2):
-            return False
+    if row["v"] != VERSION or row["pass"] not in _FLAGS or (len(row) != REQUIRED_FIELDS and not _is_proper_rest(row)):
+        return False
+    if row["kind"] not in DATA_FIELDS:
+        return False
     return rest.isascii() or not any(first in rest for first in _FOUR_BYTES)
+
+
+def _is_proper_rest(row: dict[str, Any]) -> bool:
+    """Tell whether the fields that a row need not have are what they must be."""
+    known = REQUIRED_FIELDS
+    if "data" in row:
+        known += 1
+        data: dict[str, Any] = row["data"]
+        allowed = DATA_FIELDS[row["kind"]]
+        if type(data) is not dict or not data or not allowed.issuperset(data) or not _is_plain(data.values(), 2):
+            return False
+    if known != len(row):
+        breach, closes, doubts = row.get("breach"), row.get("closes"), row.get("doubts")
+        known += (type(breach) is str) + (type(closes) is int) + (type(doubts) is int)
+    return known == len(row)
 
 
 def _is_plain(members: Collection[Any], level: int) -> bool:
