@@ -11,8 +11,8 @@ from postgres_server import APP, a_copy, a_database, force, url_of
 from donewhen.entry import Entry
 from donewhen.errors import LedgerFormatError, LedgerTamperedError, LedgerUnavailableError
 from donewhen.ledger import Draft, Ledger
+from donewhen.stores.postgres_cursor import FETCHED_ROWS
 from donewhen.verify import named_keys, verify_ledger
-from donewhen.verify.postgres_source import FETCHED_ROWS
 
 LOG = "acme"
 

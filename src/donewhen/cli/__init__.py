@@ -25,6 +25,7 @@ from donewhen.cli.run import resume, run
 from donewhen.cli.session import raise_, sessions, show
 from donewhen.cli.spec import new
 from donewhen.cli.store import store_option
+from donewhen.cli.stores import store
 from donewhen.cli.verify import verify
 from donewhen.cli.watch import watch
 
@@ -72,6 +73,7 @@ for _command in (
     prices,
     key,
     adopt,
+    store,
     demo,
 ):
     main.add_command(_command)

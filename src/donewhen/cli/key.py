@@ -16,12 +16,15 @@ from donewhen.cli.key_serve import serve
 from donewhen.cli.output import is_terminal, put, put_json, put_table, say
 from donewhen.cli.rows import row_json
 from donewhen.cli.store import (
+    StorePath,
     command_line,
+    is_there,
     open_to_read,
     open_to_write,
     passphrase_asker,
     signer_elsewhere,
     signer_for,
+    store_name,
     store_option,
     store_path,
 )
@@ -108,7 +111,7 @@ def show(*, as_json: bool) -> None:
 
     told: dict[str, Any] = {**_keys_here(), "ledger": None}
     path = store_path()
-    if path.exists():
+    if is_there(path):
         with open_to_read(path) as ledger:
             told["ledger"] = _keys_of(ledger, Keyring.read(ledger))
     if as_json:
@@ -210,14 +213,16 @@ key.add_command(serve)
 # -- which keys --------------------------------------------------------------------------------------------------------
 
 
-def _next_signer(path: Path, folder: Path, old: Signer | None, to_signer: str | None) -> Signer:
+def _next_signer(path: StorePath, folder: Path, old: Signer | None, to_signer: str | None) -> Signer:
     """Return the key that a ledger is handed on to: durably stored, before any row says so."""
     from donewhen.keys import KEY_FILE, KEY_VARIABLE
     from donewhen.keys.rotation import stage_log_key
     from donewhen.signers.socket import SocketSigner
 
     if old is None:
-        raise CommandError(f"{path} was begun without a key, so there is none to rotate. Begin a new, signed ledger.")
+        raise CommandError(
+            f"{store_name(path)} was begun without a key, so there is none to rotate. Begin a new, signed ledger."
+        )
     if to_signer is not None:
         return SocketSigner(to_signer)
     if signer_elsewhere() is not None:
@@ -233,7 +238,7 @@ def _next_signer(path: Path, folder: Path, old: Signer | None, to_signer: str | 
     return newest or stage_log_key(folder, passphrase=_given_passphrase(folder / KEY_FILE))
 
 
-def _newer_key(path: Path, folder: Path, old: Signer) -> Signer | None:
+def _newer_key(path: StorePath, folder: Path, old: Signer) -> Signer | None:
     """Return the user's key, where another ledger was handed on to it and this one was not yet."""
     from donewhen.keyring import Keyring
     from donewhen.keys import load_log_key
@@ -355,7 +360,7 @@ def _keys_of(ledger: Ledger, keyring: Keyring) -> dict[str, Any]:
                 }
             )
     log_keys = [{"vkey": vkey, "from_size": size} for size, vkey in keyring.log_keys(ledger.signed_by)]
-    return {"store": str(Path(ledger.path)), "origin": ledger.origin, "log_keys": log_keys, "reviewers": reviewers}
+    return {"store": ledger.path, "origin": ledger.origin, "log_keys": log_keys, "reviewers": reviewers}
 
 
 def _put_keys(told: dict[str, Any]) -> None:

@@ -74,7 +74,7 @@ def show(session: str, *, everything: bool, as_json: bool) -> None:
 
     SESSION is its id, or a beginning of it that no other session has.
     """
-    with open_to_read(store_path()) as ledger:
+    with open_to_read(store_path(session)) as ledger:
         session_id = find_session(ledger, session)
         overview = look_at(ledger, session_id, ledger.rows(session_id))
         reviewed = _review_of(ledger, overview)
@@ -153,7 +153,7 @@ def raise_(session: str, *, why: str, who: str | None, as_json: bool, **wanted: 
     if not why.strip():
         raise CommandError("--why is blank: a ceiling is raised for a reason")
     changes = _changes(wanted)
-    with open_to_write(store_path()) as ledger:
+    with open_to_write(store_path(session)) as ledger:
         session_id = find_session(ledger, session)
         progress = read_progress(ledger.rows(session_id))
         if progress is None:

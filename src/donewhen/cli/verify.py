@@ -14,10 +14,12 @@ import click
 from donewhen.cli.exits import DONE, NOT_PROVABLE, CommandError
 from donewhen.cli.ledger import progress_bar
 from donewhen.cli.output import counted_as, put, put_json, say
-from donewhen.cli.store import STORE_VARIABLE, store_option, store_path
+from donewhen.cli.store import STORE_VARIABLE, StorePath, is_there, store_name, store_option, store_path, whole_name
 from donewhen.cli.vkeys import read_cosigner, read_verifier
 from donewhen.errors import CheckpointError, KeyFileError, LedgerError, LedgerTamperedError
 from donewhen.render import visible
+from donewhen.stores.opening import named
+from donewhen.stores.postgres_url import is_url
 
 if TYPE_CHECKING:
     from donewhen.notes import Verifier
@@ -50,7 +52,7 @@ def verify(
 ) -> int:
     """Work out everything the ledger says again, and hold it against a public key.
 
-    PATH is the ledger's file; left out, the store. The key is never taken from the file. Without --key your own log.key
+    PATH is the ledger's file, or URL; left out, the store. The key is never taken from the file. Without --key your own log.key
     counts, if the log is signed by it.
 
     Exit code 7 if anything is not what was signed: the first row at fault is named. Exit code 8 if nothing is wrong, and
@@ -58,9 +60,9 @@ def verify(
     """
     from donewhen.verify import verify_ledger
 
-    ledger = store_path() if path is None else Path(path)
-    if not ledger.exists():
-        raise LedgerError(f"there is no ledger at {ledger}. Name another, or set {STORE_VARIABLE}.")
+    ledger = store_path() if path is None else path if is_url(path) else Path(path)
+    if not is_there(ledger):
+        raise LedgerError(f"there is no ledger at {store_name(ledger)}. Name another, or set {STORE_VARIABLE}.")
     if fast and every_signature:
         raise CommandError("--fast looks at the newest signature only, and --every-signature at all")
     remembered = None if no_remember else _remembered(ledger, forget=forget)
@@ -84,7 +86,7 @@ def verify(
         told = {
             "key_from": whose,
             "remembered_in": None if kept is None else str(kept),
-            "store": str(ledger.absolute()),
+            "store": whole_name(ledger),
         }
         put_json({**asdict(report), "vouched_to": report.vouched_to, **told})
     else:
@@ -165,7 +167,7 @@ def _tell_what_is_newer(report: VerifyReport) -> None:
 # -- what it is held against -------------------------------------------------------------------------------------------
 
 
-def _find_verifier(key: str | None, ledger: Path) -> tuple[Verifier | None, str, str]:
+def _find_verifier(key: str | None, ledger: StorePath) -> tuple[Verifier | None, str, str]:
     """Return the public key to verify against, in words where it is from, and who made it as far as its file says."""
     from donewhen.keys import config_dir
     from donewhen.keys.rotation import own_log_verifier
@@ -208,29 +210,33 @@ def _read_seen(files: Sequence[str]) -> list[Seen]:
         raise CommandError(f"--seen: {error}") from error
 
 
-def _remembered(ledger: Path, *, forget: bool) -> SeenLogs:
+def _place(ledger: StorePath) -> StorePath:
+    return named(ledger) if isinstance(ledger, str) else ledger
+
+
+def _remembered(ledger: StorePath, *, forget: bool) -> SeenLogs:
     from donewhen.keys import config_dir
     from donewhen.verify.seen import SeenLogs
 
     remembered = SeenLogs(config_dir(os.environ))
     if forget:
-        remembered.forget(ledger)
+        remembered.forget(_place(ledger))
     return remembered
 
 
-def _remember(remembered: SeenLogs, report: VerifyReport, ledger: Path) -> Path | None:
+def _remember(remembered: SeenLogs, report: VerifyReport, ledger: StorePath) -> Path | None:
     """Refuse another log than the one that was here, and remember what was seen of this one."""
-    before = remembered.log_at(ledger)
+    before = remembered.log_at(_place(ledger))
     if before not in (None, report.origin):
         raise LedgerTamperedError(
-            f"{ledger} held the log {before} when you last verified it, and holds the log {report.origin} now. If you "
+            f"{store_name(ledger)} held the log {before} when you last verified it, and holds the log {report.origin} now. If you "
             "began it anew, say so: donewhen verify --forget"
         )
     # What no key was held against could be anybody's. Of an unsigned log there is nothing better to keep.
     if not report.checkpoint or (report.signed_by is None and report.key_in_file is not None):
         return None
     try:
-        return remembered.remember(report.checkpoint, ledger)
+        return remembered.remember(report.checkpoint, _place(ledger))
     except LedgerError as error:
         say(f"Note: {visible(str(error))}.")
         return None

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from donewhen.errors import MissingExtraError
-from donewhen.stores.postgres_url import is_url
+from donewhen.stores.postgres_url import is_url, parse_url
 
 if TYPE_CHECKING:
     from donewhen.notes import Signer
@@ -48,6 +48,33 @@ def open_store(
 
     path = os.fsdecode(path_or_url)
     return SQLiteStore(path, signer=signer, now=now, random=random, read_only=read_only)
+
+
+def named(path_or_url: str) -> str:
+    """Return how a store is shown to a person: a URL without its password, a path as it is."""
+    return parse_url(path_or_url).shown if is_url(path_or_url) else path_or_url
+
+
+def with_log_of(url: str, session: str) -> str:
+    """Return a URL with the log that has a session, where the URL names none; the URL itself where none has it.
+
+    Args:
+        url: of a database, perhaps with a log.
+        session: the session's id, or a beginning of it.
+
+    Raises:
+        LedgerError: sessions of several logs begin so.
+        LedgerUnavailableError: the database cannot be reached.
+        MissingExtraError: the ``postgres`` extra is not installed.
+    """
+    address = parse_url(url)
+    if address.named:
+        return url
+    require_postgres()
+    from donewhen.stores.postgres_find import find_log
+
+    log = find_log(address, session)
+    return url if log is None else address.of(log).url
 
 
 def require_postgres() -> None:

@@ -64,6 +64,7 @@ _KEY_ROWS = (
     "SELECT id, body FROM donewhen.entries WHERE log = %s AND session = %s AND id > %s AND kind = 'key' ORDER BY seq"
 )
 _LOG = "SELECT origin, vkey FROM donewhen.log WHERE log = %s"
+_LOGS = "SELECT log FROM donewhen.log ORDER BY log LIMIT 9"
 _NEW_LOG = "INSERT INTO donewhen.log (log, origin, vkey) VALUES (%s, %s, %s)"
 _SEAL = "INSERT INTO donewhen.sealed (log, size, start, note, nodes) VALUES (%s, %s, %s, %s, %s)"
 _IS_OWNER = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'donewhen.texts'::regclass"
@@ -222,7 +223,11 @@ class PostgresStore(PostgresReads):
 
     def _begin_log(self, connection: Link) -> tuple[Any, ...]:
         if self._read_only:
-            raise LedgerFormatError(f"{self.path} holds no ledger: there is no log {self._name!r} in this database")
+            logs = [log for (log,) in connection.execute(_LOGS)]
+            has = f"It has {', '.join(logs)}" if logs else "It has none yet"
+            raise LedgerFormatError(
+                f"{self.path} holds no ledger: there is no log {self._name!r} in this database. {has}"
+            )
         with connection.transaction():
             connection.execute(_LOCK, (self._lock_key,))
             found = connection.execute(_LOG, (self._name,)).fetchone()  # again: another process may have been faster

@@ -6,7 +6,7 @@ Whatever may be long is read through a cursor on the server, so that memory does
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import count
 from typing import Any
@@ -18,17 +18,14 @@ from donewhen.entry import decode
 from donewhen.errors import LedgerTamperedError, LedgerUnavailableError
 from donewhen.stores import Sealed
 from donewhen.stores.postgres_connections import Link, connect, translate
+from donewhen.stores.postgres_cursor import ONE_STATE, Paged
 from donewhen.stores.postgres_reads import SEALED_AT, key_of, session_of
 from donewhen.stores.postgres_url import parse_url
 from donewhen.verify.postgres_schema import our_schema, verify_schema
 
-FETCHED_ROWS = 256
-"""How many rows are fetched from the server at a time."""
-
 MOST_ID = 2**63 - 1
 """The greatest id that PostgreSQL can hold."""
 
-_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _LOG = "SELECT origin, vkey FROM donewhen.log WHERE log = %(log)s"
 _TOTALS = (
     "SELECT (SELECT max(id) FROM donewhen.entries WHERE log = %(log)s),"
@@ -236,37 +233,6 @@ class PostgresSource:
             self._connection.execute("SELECT set_config(%s, 'on', true)", (way,))
 
 
-class Paged:
-    """Rows that the server hands out some at a time.
-
-    Args:
-        connection: in a transaction.
-        name: of the cursor on the server.
-        sql: the query.
-        parameters: its values.
-    """
-
-    def __init__(self, connection: Link, name: str, sql: str, parameters: Mapping[str, object]) -> None:
-        connection.execute(f"DECLARE {name} NO SCROLL CURSOR FOR {sql}".encode(), parameters)
-        self._connection = connection
-        self._name = name
-        self._page: list[tuple[Any, ...]] = []
-        self._place = 0
-
-    def fetchmany(self, size: int = FETCHED_ROWS, /) -> Sequence[tuple[Any, ...]]:
-        """Return the next rows, at most so many; none when there are no more."""
-        if self._place == len(self._page):
-            fetch = f"FETCH FORWARD {max(size, FETCHED_ROWS)} FROM {self._name}"
-            self._page, self._place = self._connection.execute(fetch.encode(), binary=True).fetchall(), 0
-        rows = self._page[self._place : self._place + size]
-        self._place += len(rows)
-        return rows
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        while page := self.fetchmany():
-            yield from page
-
-
 @contextmanager
 def open_postgres(url: str) -> Generator[PostgresSource, None, None]:
     """Open one state of a log on PostgreSQL whose schema is ours.
@@ -281,7 +247,7 @@ def open_postgres(url: str) -> Generator[PostgresSource, None, None]:
         connection, _ = connect(address)
         with closing(connection):
             wanted = our_schema(connection, address.shown)
-            connection.execute(_BEGIN)
+            connection.execute(ONE_STATE)
             verify_schema(connection, address.shown, wanted)
             yield PostgresSource(connection, address.log)
     except psycopg.Error as error:
