@@ -31,7 +31,7 @@ from donewhen import AgentLoop, CircuitBreaker, Ledger, SpecResult
 from donewhen.canonical import STRICT
 from donewhen.ledger import Draft
 from donewhen.notes import LocalSigner, Verifier
-from donewhen.verify import verify_ledger
+from donewhen.verify import named_keys, verify_ledger
 
 SIGNER = LocalSigner("donewhen/log/bench", bytes(32))
 TURNS = 50
@@ -92,7 +92,7 @@ def contestants(path: Path) -> dict[str, Callable[[], int]]:
 
         return run
 
-    verifier = Verifier.parse(SIGNER.vkey)
+    verifier = Verifier.parse(named_keys(path)[-1])
     return {
         "bare": reading(lambda connection: bare(connection, parse=False)),
         "floor": reading(floor),

@@ -74,11 +74,12 @@ class Listed:
         number = mark = 0
         while page := found.fetchmany(PAGE_ROWS):
             for next_session, next_number, row_id in page:
-                if next_session != session:
-                    if session is not None and next_session < session:
-                        return None
+                if next_session == session:
+                    is_in_order = next_number > number
+                else:
+                    is_in_order = session is None or next_session > session
                     session, mark = next_session, self._mark(session_of(next_session))
-                elif next_number <= number:
+                if not is_in_order:
                     return None
                 number = next_number
                 listed = listed * (mark - by_number * number - by_id * row_id) % _PRIME
