@@ -18,11 +18,12 @@ from donewhen.entry import Entry
 from donewhen.errors import LedgerError
 from donewhen.ledger import Draft, Ledger
 from donewhen.merkle import Frontier, leaf_hash
-from donewhen.notes import Checkpoint, LocalSigner, Verifier, sign_note
+from donewhen.notes import Checkpoint, LocalSigner, sign_note
+from donewhen.stores.log import seal_nothing
 
 SIGNER = LocalSigner(ORIGIN, b"\x01" * 32)
 OTHER = LocalSigner(ORIGIN, b"\x02" * 32)
-KEY = Verifier.parse(SIGNER.vkey)
+KEY = SIGNER.verifier
 CEILINGS = [50, 1_000_000, None, None, None, None]
 
 
@@ -130,6 +131,13 @@ def attack_data(path: Path, row_id: int, data: dict[str, Any]) -> None:
     attack(path, ("UPDATE entries SET body = ? WHERE id = ?", (canonical.dumps(body).decode(), row_id)))
 
 
+def empty_seal(path: Path, signer: LocalSigner | None) -> tuple[str, tuple[object, ...]]:
+    """Return what stores the checkpoint of no rows."""
+    with closing(sqlite3.connect(path)) as connection:
+        [origin] = connection.execute("SELECT origin FROM log").fetchone()
+    return "INSERT INTO sealed VALUES (?, ?, ?, ?)", (0, 0, seal_nothing(origin, signer).note, b"")
+
+
 def reseal(path: Path, signer: LocalSigner | None, *, relink: bool = True) -> None:
     """Rewrite everything from the rows as they are: the chains, the tree and the checkpoints."""
     with closing(sqlite3.connect(path)) as connection:
@@ -147,7 +155,7 @@ def reseal(path: Path, signer: LocalSigner | None, *, relink: bool = True) -> No
         rows.append(("INSERT INTO entries (id, body) VALUES (?, ?)", (number, spelled.decode())))
         note = text if signer is None else sign_note(text, signer)
         sealed.append(("INSERT INTO sealed VALUES (?, ?, ?, ?)", (number, number - 1, note, nodes)))
-    attack(path, "DELETE FROM sealed", "DELETE FROM entries", *rows, *sealed)
+    attack(path, "DELETE FROM sealed", "DELETE FROM entries", *rows, empty_seal(path, signer), *sealed)
 
 
 def seal_as_it_is(path: Path, signer: LocalSigner | None = None, *, rows: int = 1) -> None:
@@ -164,7 +172,7 @@ def seal_as_it_is(path: Path, signer: LocalSigner | None = None, *, rows: int = 
         note = text if signer is None else sign_note(text, signer)
         sealed.append(("INSERT INTO sealed VALUES (?, ?, ?, ?)", (size, start, note, nodes)))
         nodes, start = b"", size
-    attack(path, "DELETE FROM sealed", *sealed)
+    attack(path, "DELETE FROM sealed", empty_seal(path, signer), *sealed)
 
 
 def append_honestly(path: Path, signer: LocalSigner | None = SIGNER) -> None:

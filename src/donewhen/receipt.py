@@ -158,8 +158,8 @@ def make_receipt(
     """
     store = ledger.store
     newest = store.newest_sealed() if size is None else _sealed_exactly(store, size)
-    rows = [] if newest is None else [row for row in store.read_session(session_id) if row.id <= newest.size]
-    if newest is None or not rows:
+    rows = [row for row in store.read_session(session_id) if row.id <= newest.size]
+    if not rows:
         raise SessionNotFoundError(session_id, f"no such session in {ledger.path}")
     if store.vkey is None:
         raise NotProvableError("the ledger is unsigned, and a receipt proves nothing without the signature of a key")

@@ -118,9 +118,12 @@ def test_an_unsigned_ledger_ends_with_8_whatever_the_key(vkey: str) -> None:
     verified("unsigned.db", "--key", vkey, code=7)
 
 
-def test_an_empty_ledger_ends_with_8(vkey: str) -> None:
+def test_an_empty_ledger_is_verified_and_an_emptied_one_ends_with_7(vkey: str) -> None:
     begin(Path("empty.db"), SIGNER)
-    assert "Not proven: the ledger is empty" in verified("empty.db", "--key", SIGNER.vkey, code=8).stdout
+    assert "Verified: 0 rows" in verified("empty.db", "--key", SIGNER.vkey).stdout
+    attack(STORE, "DELETE FROM texts", "DELETE FROM entries", "DELETE FROM sealed")
+    for words in ((), ("--key", vkey), ("--fast",), ("--no-remember",)):
+        assert "no checkpoint of no rows" in verified(*words, code=7).stderr
 
 
 def test_a_broken_key_file_of_the_user_is_told(vkey: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -353,12 +353,22 @@ def test_every_commit_is_sealed_with_the_root_over_all_rows(open_store, signer) 
 
 
 def test_a_sealed_state_is_found_by_what_it_covers(store) -> None:
-    assert store.newest_sealed() is store.sealed_at(0) is None
+    begun = store.newest_sealed()
+    assert (begun.size, begun.start, begun.nodes) == (0, 0, b"")
+    assert store.sealed_at(-1) == begun
+    assert store.sealed_at(0) is None
+    assert list(store.iter_sealed()) == []
     for count in (1, 2, 5):
         add(store, *[an_entry()] * count)
     states = list(store.iter_sealed())
     assert store.newest_sealed() == states[-1]
-    assert [store.sealed_at(leaf) for leaf in range(9)] == [states[0], *[states[1]] * 2, *[states[2]] * 5, None]
+    assert [store.sealed_at(leaf) for leaf in range(-1, 9)] == [
+        begun,
+        states[0],
+        *[states[1]] * 2,
+        *[states[2]] * 5,
+        None,
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 13])

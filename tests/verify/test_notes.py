@@ -64,7 +64,7 @@ def test_a_key_that_the_log_never_had_is_refused(path: Path) -> None:
 
 
 def test_every_signature_is_verified_where_that_is_asked_for(path: Path) -> None:
-    assert verify_ledger(path, FIRST.verifier, every_signature=True).signatures == 10
+    assert verify_ledger(path, FIRST.verifier, every_signature=True).signatures == 11
 
 
 def test_a_log_that_was_handed_on_by_its_last_row_verifies(tmp_store: Path) -> None:

@@ -62,7 +62,7 @@ def cut_back(path: Path) -> None:
 
 
 def empty(path: Path) -> None:
-    attack(path, "DELETE FROM texts", "DELETE FROM entries", "DELETE FROM sealed")
+    attack(path, "DELETE FROM texts", "DELETE FROM entries", "DELETE FROM sealed WHERE size > 0")
 
 
 def rewrite_with_the_key(path: Path) -> None:
@@ -104,7 +104,7 @@ def test_an_empty_log_extends_an_empty_one(tmp_store: Path) -> None:
 
     seen = Seen(sign_note(Checkpoint(origin, 0, EMPTY_ROOT).text(), SIGNER), "my file")
     report = verify_ledger(tmp_store, KEY, seen=[seen])
-    assert (report.vouched_to, report.not_proven is None) == (0, False)
+    assert (report.vouched_to, report.not_proven) == (0, None)
 
 
 def test_another_log_is_not_proven_by_what_was_seen_of_this_one(path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_witness_vouches_for_what_it_cosigned_last(path: Path) -> None:
         report = verify_ledger(path, KEY, witness=COSIGNER, fast=fast)
         assert [(one.size, one.at) for one in report.outside] == [(14, "2023-11-14T22:13:20+00:00")]
         assert (report.not_proven, report.signatures) == (None, 2)
-    assert verify_ledger(path, KEY, every_signature=True).signatures == 14 + 3
+    assert verify_ledger(path, KEY, every_signature=True).signatures == 15 + 3
 
 
 def test_a_witness_that_was_asked_for_and_is_missing_leaves_it_unproven(path: Path) -> None:

@@ -184,7 +184,7 @@ def _work(wishes: Wishes, spec: Spec, promise: SpecResult, go: Callable[[AgentLo
         _terminated_like_interrupted(),
         open_to_write(store_path(), make=True, on_row=talk.tell_row, elsewhere=elsewhere) as ledger,
     ):
-        if ledger.signed_by is not None and ledger.store.newest_sealed() is None:
+        if ledger.signed_by is not None and not ledger.store.newest_sealed().size:
             talk.tell_new_log(ledger.signed_by)
         loop = _make_loop(spec, promise, ledger, talk, asked=asked, tools=tools, checks=checks)
         try:

@@ -1,5 +1,8 @@
 """The log over a store's rows: what this process knows of it, and how it is extended.
 
+A log begins with a signed checkpoint of no rows, made in the transaction that makes its store. So one without any
+checkpoint was never ours: it was emptied.
+
 Every commit seals the rows it adds: their leaf hashes extend an RFC 6962 tree, and the new size and root are signed as
 a C2SP checkpoint, in the same transaction as the rows. So there is never a row on disk that no checkpoint covers, and
 before a writer extends the log it holds the stored head against what was signed. A row that somebody slipped in is
@@ -22,7 +25,7 @@ from donewhen import merkle
 from donewhen.entry import decode
 from donewhen.errors import CheckpointError, LedgerError, LedgerTamperedError
 from donewhen.keyring import ROTATE, KeyChange, Keyring
-from donewhen.merkle import Frontier, leaf_hash, peak_nodes
+from donewhen.merkle import EMPTY_ROOT, Frontier, leaf_hash, peak_nodes
 from donewhen.notes import Checkpoint, Signer, Verifier, checkpoint_text, open_checkpoint, sign_note
 from donewhen.stores import Sealed
 
@@ -90,21 +93,24 @@ class LogState:
             LedgerTamperedError: they do not agree; nothing may be appended.
             LedgerError: the log was handed on to another key than this process has; nothing may be appended.
         """
-        size, note = newest or (0, None)
+        if newest is None:
+            raise LedgerTamperedError("there is no checkpoint, not even that of no rows with which a log begins")
+        size, note = newest
         if rows != size:
             raise LedgerTamperedError(
                 f"the log has {rows} rows and its newest checkpoint covers {size}", row_id=min(rows, size) + 1
             )
         if note == self.note:
             return False
-        if note is None or size < self.size:
+        if size < self.size:
             raise LedgerTamperedError(
                 f"the log was cut back from {self.size} to {size} rows while this process had it open", row_id=size + 1
             )
-        known = sealed_at(self.size - 1) if self.size else None
-        if self.size and (known is None or known.size != self.size or known.note != self.note):
+        known = None if self.note is None else sealed_at(self.size - 1)
+        if self.note is not None and (known is None or known.size != self.size or known.note != self.note):
             raise LedgerTamperedError(
-                "the log was rewritten while this process had it open: its newest checkpoint is gone", row_id=self.size
+                "the log was rewritten while this process had it open: its newest checkpoint is gone",
+                row_id=self.size or None,
             )
         verifier = follow_rotations(self.origin, self.verifier, key_rows(self.size), sealed_at)
         frontier = load_frontier(size, sealed_at)
@@ -138,8 +144,6 @@ class LogState:
         start = self.frontier.size
         frontier = self.frontier.copy()
         nodes = b"".join([node for leaf in leaves for node in frontier.append(leaf)])
-        if not start:
-            Checkpoint(self.origin, start, frontier.root())  # raises, if the log's name cannot stand in a checkpoint
         text = checkpoint_text(self.origin, frontier.size, frontier.root())
         sealed = Sealed(frontier.size, start, text, nodes)
         if self.signer is not None:
@@ -156,6 +160,20 @@ class LogState:
         self.frontier, self.note = frontier, sealed.note
         if successor is not None:
             self.signer, self.verifier = successor, log_verifier(self.origin, successor)
+
+
+def seal_nothing(origin: str, signer: Signer | None) -> Sealed:
+    """Return the sealed state of no rows, with which a log begins.
+
+    Args:
+        origin: the log's name.
+        signer: signs it; None: the log has no key.
+
+    Raises:
+        CheckpointError: the name cannot be a log's, or the signer gave no signature.
+    """
+    sealed = Sealed(0, 0, Checkpoint(origin, 0, EMPTY_ROOT).text(), b"")
+    return sealed if signer is None else Sealed(0, 0, _sign(signer, origin, sealed, lambda _leaf: None), b"")
 
 
 class _BoundSigner:

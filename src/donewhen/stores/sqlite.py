@@ -23,7 +23,7 @@ from donewhen.errors import LedgerError, LedgerFormatError, LedgerTamperedError,
 from donewhen.notes import Signer, Verifier
 from donewhen.stores import Cosigned, Sealed, forks
 from donewhen.stores.lock import Turnstile
-from donewhen.stores.log import LogState, check_signer, current_key, log_verifier
+from donewhen.stores.log import LogState, check_signer, current_key, log_verifier, seal_nothing
 from donewhen.stores.sqlite_connections import (
     Connections,
     connect,
@@ -286,7 +286,7 @@ class SQLiteStore(SQLiteReads):
             use_wal(connection, self._wait_seconds)
             origin = f"donewhen.local/{self._random(8).hex()}"
             vkey = None if self._signer is None else log_verifier(origin, self._signer).vkey
-            migrate(connection, self.path, origin, vkey)
+            migrate(connection, self.path, origin, vkey, seal_nothing(origin, self._signer).note)
         finally:
             self._turnstile.leave()
 
@@ -301,7 +301,8 @@ class SQLiteStore(SQLiteReads):
             return LogState(origin, self._signer, None if vkey is None else Verifier.parse(vkey))
         # It is the same file opened again, or another one. It must hold what this process has seen.
         stored = connection.execute("SELECT note FROM sealed WHERE size = ?", (known.size,)).fetchone()
-        if (known.origin, self.vkey) != (origin, vkey) or (None if stored is None else stored[0]) != known.note:
+        is_there = known.note is None or (stored is not None and stored[0] == known.note)
+        if (known.origin, self.vkey) != (origin, vkey) or not is_there:
             raise LedgerTamperedError(
                 f"{self.path} was replaced by another ledger, which lacks the {known.size} rows of the one before",
                 row_id=known.size or None,

@@ -207,7 +207,6 @@ class _Audit:
         cosigned = 0 if self._vkey is None or self._verifier is None else kept.verify_cosigned(every=self._every)
         outside = tuple([one for one in found if one is not None])
         rows, texts = self._rows, None if self._rows is None else self._rows.texts
-        checked = self._verifier is not None and self._tree.commits > 0
         newest = self._source.newest_note()
         return VerifyReport(
             origin=self.origin,
@@ -221,7 +220,7 @@ class _Audit:
             releases=self._reviews.releases,
             root=self._tree.root().hex(),
             checkpoint="" if newest is None else newest.decode(),
-            signed_by=self._verifier.vkey if checked and self._verifier is not None else None,
+            signed_by=None if self._verifier is None else self._verifier.vkey,
             key_in_file=self._vkey,
             keys=tuple(self._keys),
             signatures=self._notes.verified + cosigned,
@@ -252,8 +251,6 @@ class _Audit:
             return "the ledger is unsigned: whoever can write the file can rewrite it whole"
         if self._verifier is None:
             return "no key was given, so no signature was checked"
-        if not self._tree.commits:
-            return "the ledger is empty: no checkpoint vouches for that, not even that it always was"
         if seen and found[0] is None:
             return f"none of the {len(seen)} checkpoints that were given is of the log {self.origin}"
         if witness is not None and found[2] is None:

@@ -201,5 +201,5 @@ class Notes:
 
 
 def _not_stated(start: int, size: int) -> LedgerTamperedError:
-    problem = f"rows {start + 1} to {size} are not what their checkpoint states"
-    return LedgerTamperedError(problem, row_id=start + 1, size=size)
+    rows = f"rows {start + 1} to {size} are" if size else "no rows are"
+    return LedgerTamperedError(f"{rows} not what their checkpoint states", row_id=start + 1, size=size)

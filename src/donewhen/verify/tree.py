@@ -72,6 +72,7 @@ class Tree:
         """
         self._rows = self._source.rows()
         self._sealed = self._source.sealed()
+        self._take_beginning()
         self._commit = next(self._sealed, _NO_COMMIT)
         if self._commit is not _NO_COMMIT:
             self._refuse_gap(*self._commit[:2], 0)
@@ -170,6 +171,13 @@ class Tree:
             raise _first_fault(nodes[self._place :], found, before, self.size)
         self._place += len(found)
 
+    def _take_beginning(self) -> None:
+        """Judge the checkpoint of no rows, which is made with the store: without it, this is no log that we began."""
+        beginning = next(self._sealed, None)
+        if beginning is None or (*beginning[:2], beginning[3]) != (0, 0, b""):
+            raise LedgerTamperedError("there is no checkpoint of no rows, with which a log begins", row_id=1, size=0)
+        self._notes.judge([(beginning, EMPTY_ROOT, 0)])
+
     def _refuse_gap(self, size: int, start: object, begun: int) -> None:
         if start != begun or type(start) is not int or size <= begun:
             problem = f"the sealed states have a gap: one of {size!r} rows follows one of {begun}"
@@ -181,7 +189,7 @@ class Tree:
         if (least or 1, most or 0) != (1, self.size):
             raise LedgerTamperedError("it is not stored as text", row_id=self.size + 1 if least == 1 else 1)
         commits, last = self._source.commits()
-        if (commits, last or 0) != (self.commits, self.size):
+        if (commits, last) != (self.commits + 1, self.size):
             raise LedgerTamperedError("there is a checkpoint that is not stored as text", size=last)
 
     def _missing(self, expected: int, found: int | None) -> LedgerTamperedError:
