@@ -34,7 +34,7 @@ FROZEN_SECONDS = 60
 # lost is spend that nobody counts.
 _SET_UP = (
     "SELECT set_config('synchronous_commit',"
-    " CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END,"
+    " CASE current_setting('synchronous_commit') WHEN 'off' THEN 'local' ELSE current_setting('synchronous_commit') END,"
     " false), set_config('lock_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false),"
     " set_config('search_path', 'pg_catalog', false), set_config('client_encoding', 'UTF8', false),"
     " pg_postmaster_start_time()::text"
