@@ -23,7 +23,7 @@ from donewhen.entry import LOG_SESSION
 from donewhen.errors import LedgerError, LedgerFormatError, LedgerUnavailableError
 from donewhen.notes import Signer, Verifier
 from donewhen.stores import Cosigned, Sealed, forks
-from donewhen.stores.log import LogState, check_signer, current_key, log_verifier
+from donewhen.stores.log import LogState, check_signer, current_key, log_verifier, seal_nothing
 from donewhen.stores.postgres_connections import Link, Pool, connect, is_lost, roll_back, translate
 from donewhen.stores.postgres_init import find_version
 from donewhen.stores.postgres_reads import PostgresReads, key_of, session_of
@@ -235,6 +235,7 @@ class PostgresStore(PostgresReads):
                 origin = f"donewhen.local/{self._random(8).hex()}"
                 found = origin, None if self._signer is None else log_verifier(origin, self._signer).vkey
                 connection.execute(_NEW_LOG, (self._name, *found))
+                connection.execute(_SEAL, (self._name, 0, 0, seal_nothing(origin, self._signer).note, b""))
         return found
 
     def _key_rows(self, connection: Link, after: int) -> list[tuple[int, str]]:

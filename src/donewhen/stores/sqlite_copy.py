@@ -69,7 +69,7 @@ def load(path: str, source: Dump, progress: Progress) -> None:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")
             use_wal(connection, WAIT_SECONDS)
-            migrate(connection, path, source.origin, source.vkey)
+            migrate(connection, path, source.origin, source.vkey, None)
             connection.execute("BEGIN IMMEDIATE")
             _insert(connection, source, progress)
             connection.execute("COMMIT")
