@@ -8,13 +8,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import auditing
 import pytest
-from auditing import KEY, ROWS, SIGNER, fill
+from auditing import KEY, ROWS, SIGNER
 from postgres_server import APP, execute, force, url_of, worker_database
 from stores.kit import a_balance, add, an_entry, open_sqlite
 
 from donewhen.errors import LedgerError, LedgerFormatError, LedgerTamperedError, LedgerUnavailableError
 from donewhen.ledger import Ledger
+from donewhen.notes import LocalSigner
 from donewhen.store_copy import _load, _open_dump, copy_store
 from donewhen.stores import Cosigned
 from donewhen.verify import verify_ledger
@@ -30,6 +32,12 @@ def url(tmp_path: Path) -> str:
 def content(path: Path) -> list[list[Any]]:
     with closing(sqlite3.connect(path)) as connection:
         return [connection.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES]
+
+
+def fill(path: Path, signer: LocalSigner | None = SIGNER) -> None:
+    """Write the auditor's ledger under a name of its own: the tests share a database, which has each origin once."""
+    Ledger(path, signer=signer).close()
+    auditing.fill(path, signer)
 
 
 def fill_all(path: Path) -> None:
@@ -59,12 +67,13 @@ def test_both_ends_verify_and_either_can_be_written_on(tmp_path: Path, url: str)
     told: list[tuple[int, int]] = []
     there = copy_store(tmp_path / "a.db", url, progress=lambda done, total: told.append((done, total)))
     back = copy_store(url, tmp_path / "b.db")
-    assert there.report.root == back.report.root == verify_ledger(tmp_path / "a.db", KEY).root
-    assert (there.report.rows, there.report.signed_by, told[-1]) == (ROWS, SIGNER.vkey, (ROWS, ROWS))
+    key = KEY.named(there.report.origin)
+    assert there.report.root == back.report.root == verify_ledger(tmp_path / "a.db", key).root
+    assert (there.report.rows, there.report.signed_by, told[-1]) == (ROWS, key.vkey, (ROWS, ROWS))
     for place in (url, tmp_path / "b.db"):
         with Ledger(place, signer=SIGNER) as ledger:
             assert ledger.write("s", 9, "on", "x", 1, 1, True) == ROWS + 1
-        assert verify_ledger(place, KEY).rows == ROWS + 1
+        assert verify_ledger(place, key).rows == ROWS + 1
 
 
 def test_an_unsigned_and_an_empty_ledger_are_copied_too(tmp_path: Path, url: str) -> None:

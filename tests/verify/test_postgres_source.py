@@ -78,7 +78,11 @@ def test_logs_of_one_database_are_verified_each_by_itself(database: str) -> None
         ("DELETE FROM donewhen.sealed WHERE size = 7", "gap", 7),
         ("DELETE FROM donewhen.sealed WHERE size = 16", "no checkpoint covers it", 16),
         ("UPDATE donewhen.sealed SET nodes = nodes || 'x' WHERE size = 4", "wrong length", 4),
-        ("UPDATE donewhen.sealed SET note = replace(note, '— donewhen', '— donewhom') WHERE size = 16", "checkpoint", None),
+        (
+            "UPDATE donewhen.sealed SET note = replace(note, '— donewhen', '— donewhom') WHERE size = 16",
+            "checkpoint",
+            None,
+        ),
         ("UPDATE donewhen.log SET origin = origin || 'x'", "names a key of another log", None),
         ("UPDATE donewhen.texts SET body = 'other' WHERE entry_id = 9", "not the one that it commits to", 9),
         ("DELETE FROM donewhen.texts WHERE entry_id = 9", "is gone", 9),
