@@ -147,6 +147,8 @@ class _Worker:
         self._value: object = None
         self._error: BaseException | None = None
         self._private: tuple[asyncio.AbstractEventLoop, asyncio.Task[object]] | None = None
+        self._is_cancelled = False
+        self._lock = threading.Lock()  # guards the two: a cancel may come before there is anything to cancel
         work = contextvars.copy_context().run
         self._thread = threading.Thread(target=work, args=(self._work,), name="donewhen-worker", daemon=True)
 
@@ -161,10 +163,13 @@ class _Worker:
         return Ran(value=self._value, error=self._error)
 
     def cancel(self) -> bool:
-        """Cancel the coroutine that the thread awaits; return False if it awaits none."""
-        if self._private is None:
+        """Cancel the coroutine that the thread awaits, or will await; return False if it awaits none yet."""
+        with self._lock:
+            self._is_cancelled = True
+            private = self._private
+        if private is None:
             return False
-        loop, task = self._private
+        loop, task = private
         try:
             loop.call_soon_threadsafe(task.cancel)
         except RuntimeError:
@@ -187,7 +192,11 @@ class _Worker:
 
         async def main() -> object:
             task = asyncio.ensure_future(awaitable)
-            self._private = (asyncio.get_running_loop(), task)
+            with self._lock:
+                self._private = (asyncio.get_running_loop(), task)
+                is_late = self._is_cancelled
+            if is_late:
+                task.cancel()  # which is before its first step: nothing of it is done
             return await task
 
         return asyncio.run(main())
