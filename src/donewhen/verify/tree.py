@@ -75,7 +75,7 @@ class Tree:
         self._take_beginning()
         self._commit = next(self._sealed, _NO_COMMIT)
         if self._commit is not _NO_COMMIT:
-            self._refuse_gap(*self._commit[:2], 0)
+            self._refuse_gap(self._commit[0], self._commit[1], 0)
         while page := self._rows.fetchmany(PAGE_ROWS):
             leaves: list[bytes] = []
             before = self.size
