@@ -153,6 +153,89 @@ def test_an_empty_transaction_writes_nothing(store) -> None:
     assert list(store.iter_sealed()) == []
 
 
+# -- balances ----------------------------------------------------------------------------------------------------------
+
+
+def touch(store, session_id: str, *after, kind: str = "write"):
+    with store.writing() as tx:
+        return tx.append(an_entry(session_id, kind), after)
+
+
+def balances(store, *names: str):
+    """Return balances as a transaction and as a reader sees them, which must be the same."""
+    with store.writing() as tx:
+        found = [tx.balance(name) for name in names]
+    assert [store.find_balance(name) for name in names] == found
+    return found
+
+
+def test_a_balance_is_what_the_newest_row_that_touched_it_left(store, open_store) -> None:
+    assert balances(store, "pool", "a") == [None, None]
+    touch(store, "pool", a_balance("pool", 1))
+    assert balances(store, "pool") == [a_balance("pool", 1)]
+    touch(store, "a", a_balance("pool", 2), a_balance("a", 1))
+    assert balances(store, "pool", "a") == [a_balance("pool", 2), a_balance("a", 1)]
+    touch(store, "pool", a_balance("pool", 3))
+    assert balances(store, "pool", "a", "b") == [a_balance("pool", 3), a_balance("a", 1), None]
+    assert balances(open_store(), "pool", "a", "b") == [a_balance("pool", 3), a_balance("a", 1), None]
+
+
+def test_a_balance_of_a_session_before_it_was_opened_is_none(store, open_store) -> None:
+    add(store, an_entry("a"))
+    assert balances(store, "a") == balances(open_store(), "a") == [None]
+
+
+def test_a_balance_that_somebody_else_moved_is_seen(store, open_store) -> None:
+    other = open_store()
+    touch(store, "a", a_balance("a", 1))
+    assert balances(store, "a") == balances(other, "a") == [a_balance("a", 1)]
+    touch(other, "child", a_balance("a", 2), a_balance("child", 1))
+    assert balances(store, "a", "child") == [a_balance("a", 2), a_balance("child", 1)]
+    touch(store, "a", a_balance("a", 3))
+    assert balances(other, "a") == [a_balance("a", 3)]
+
+
+def test_a_balance_of_rows_that_were_undone_is_forgotten(store) -> None:
+    touch(store, "a", a_balance("a", 1))
+
+    def move_and_look(tx) -> None:
+        tx.append(an_entry("child"), (a_balance("a", 2), a_balance("child", 2)))
+        assert (tx.balance("a"), tx.head("a").after) == (a_balance("a", 2), (a_balance("a", 1),))
+        raise ValueError("undone")
+
+    with pytest.raises(ValueError, match="undone"), store.writing() as tx:
+        move_and_look(tx)
+    assert balances(store, "a", "child") == [a_balance("a", 1), None]
+
+
+@pytest.mark.parametrize("first", ["head", "balance"])
+def test_what_is_looked_up_in_a_transaction_that_is_undone_is_not_remembered(store, open_store, first) -> None:
+    touch(store, "a", a_balance("a", 1))
+    fresh = open_store()
+
+    def move_and_look(tx) -> None:
+        tx.append(an_entry("child"), (a_balance("a", 2), a_balance("child", 2)))
+        getattr(tx, first)("a")
+        raise ValueError("undone")
+
+    with pytest.raises(ValueError, match="undone"), fresh.writing() as tx:
+        move_and_look(tx)
+    assert balances(fresh, "a") == [a_balance("a", 1)]
+
+
+def test_the_newest_row_of_each_session_under_a_balance_is_found(store) -> None:
+    pool = a_balance("pool")
+    touch(store, "pool", pool)
+    for session_id in ("b", "a", "b"):
+        newest = touch(store, session_id, pool, a_balance(session_id))
+    touch(store, "c", a_balance("c"))
+    add(store, an_entry("before it was opened"))
+    rows = store.read_under("pool")
+    assert [row.session_id for row in rows] == ["b", "a"]
+    assert rows[0] == newest
+    assert store.read_under("c") == store.read_under("nobody") == []
+
+
 # -- texts -------------------------------------------------------------------------------------------------------------
 
 

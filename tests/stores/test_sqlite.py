@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from stores.kit import SIGNER, STRANGER, add, an_entry, open_sqlite, run, said, say, tamper
+from stores.kit import SIGNER, STRANGER, a_balance, add, an_entry, open_sqlite, run, said, say, tamper
 
 from donewhen.entry import Entry
 from donewhen.errors import LedgerError, LedgerFormatError, LedgerTamperedError, LedgerUnavailableError
@@ -723,13 +723,66 @@ def test_switching_to_a_write_ahead_log_is_tried_until_the_wait_is_over() -> Non
         sqlite_connections.use_wal(locked, 1.0, clock.monotonic, lambda _: pytest.fail("waited"))
 
 
+def indexed(path: Path):
+    """Make a ledger with a balance that a row of another session leaves."""
+    with closing(open_sqlite(path)) as store, store.writing() as tx:
+        tx.append(an_entry("pool"), (a_balance("pool", 1),))
+        tx.append(an_entry("a"), (a_balance("pool", 2), a_balance("a", 2)))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE balances SET entry_id = 1",
+        "UPDATE OR REPLACE balances SET name = 'mine'",
+        "DELETE FROM balances",
+        "INSERT OR REPLACE INTO balances SELECT * FROM balances",
+        "INSERT INTO balances VALUES ('pool', 1)",
+        "INSERT INTO balances VALUES ('pool', 3)",
+        "INSERT INTO balances VALUES ('pool', NULL)",
+    ],
+)
+def test_what_is_listed_for_a_balance_stays(tmp_store, statement) -> None:
+    indexed(tmp_store)
+    with closing(sqlite3.connect(tmp_store)) as raw:
+        with pytest.raises(sqlite3.Error, match="append-only"):
+            raw.execute(statement)
+        assert raw.execute("SELECT * FROM balances").fetchall() == [("pool", 2)]
+
+
+def test_a_row_that_does_not_leave_the_balance_it_is_listed_for_is_refused(tmp_store) -> None:
+    indexed(tmp_store)
+    tamper(tmp_store, "INSERT INTO balances VALUES ('other', 2)")
+    with closing(open_sqlite(tmp_store)) as store:
+        for look in (lambda tx: tx.balance("other"), lambda _: store.find_balance("other")):
+            with pytest.raises(LedgerTamperedError, match=r"row 2.*'other'"), store.writing() as tx:
+                look(tx)
+
+
+def test_a_changed_row_that_is_listed_for_a_balance_is_refused(tmp_store) -> None:
+    indexed(tmp_store)
+    tamper(tmp_store, "UPDATE entries SET body = json_set(body, '$.after[0].spent[1]', 0) WHERE id = 2")
+    with closing(open_sqlite(tmp_store)) as store:
+        for read in ("balance", "head"):
+            with pytest.raises(LedgerTamperedError, match="not the one that was sealed"), store.writing() as tx:
+                getattr(tx, read)({"balance": "pool", "head": "a"}[read])
+
+
+def test_a_session_without_a_budget_lists_nothing(tmp_store) -> None:
+    with closing(open_sqlite(tmp_store)) as store, store.writing() as tx:
+        tx.append(an_entry("a"), (a_balance("a"),))
+        tx.append(an_entry("a"), (a_balance("a"),))
+    with closing(sqlite3.connect(tmp_store)) as raw:
+        assert raw.execute("SELECT count(*) FROM balances").fetchone() == (0,)
+
+
 def test_only_so_many_heads_are_remembered(tmp_store, monkeypatch) -> None:
     monkeypatch.setattr(sqlite_transaction, "MOST_HEADS", 3)
     store = open_sqlite(tmp_store)
     for turn in range(3):
         rows = [add(store, an_entry(str(number)))[0] for number in range(9)]
         assert {row.seq for row in rows} == {turn + 1}
-        assert len(store._heads) <= 4
+        assert len(store._known.heads) <= 4
     store.close()
 
 

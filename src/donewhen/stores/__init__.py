@@ -62,12 +62,31 @@ class Cosigned:
 class Transaction(Protocol):
     """One durable transaction. Everything appended in it is stored together, or nothing is."""
 
+    @property
+    def at(self) -> str:
+        """Return the time of every row of this transaction, ISO 8601, UTC."""
+        ...
+
     def head(self, session_id: str) -> Head | None:
         """Return the newest row of a session, None if it has none."""
         ...
 
+    def balance(self, name: str) -> Balance | None:
+        """Return a session's or a budget's balance as the newest row that touched it left it; None if no row has.
+
+        That row is the newest of its own session, or one of another session with the balance in its `after`. Rows of
+        this transaction count.
+
+        Raises:
+            LedgerTamperedError: what the store lists for it is not what the row says, or not the row that was sealed.
+        """
+        ...
+
     def append(self, entry: Entry, after: Sequence[Balance]) -> LedgerRow:
-        """Give an entry its place. It is on disk when the transaction has been left without an error."""
+        """Give an entry its place. It is on disk when the transaction has been left without an error.
+
+        Each balance of `after` but the session's own is listed under its name, for `balance` to find.
+        """
         ...
 
     def put_text(self, row: LedgerRow, label: str, salt: bytes, text: bytes) -> None:
@@ -139,6 +158,14 @@ class Store(Protocol):
 
     def find_newest(self, session_id: str) -> LedgerRow | None:
         """Return the newest row of a session, None if it has none."""
+        ...
+
+    def find_balance(self, name: str) -> Balance | None:
+        """Return what `Transaction.balance` returns, as far as it is committed."""
+        ...
+
+    def read_under(self, name: str) -> list[LedgerRow]:
+        """Return the newest row of each other session that touches a balance, newest first."""
         ...
 
     def iter_bodies(self, after_id: int = 0) -> Iterator[tuple[int, bytes]]:

@@ -21,7 +21,7 @@ from typing import Any
 from donewhen.arguments import is_storable
 from donewhen.errors import LedgerError, LedgerFormatError, LedgerTamperedError, LedgerUnavailableError
 from donewhen.notes import Signer, Verifier
-from donewhen.stores import Cosigned, Head, Sealed, forks
+from donewhen.stores import Cosigned, Sealed, forks
 from donewhen.stores.lock import Turnstile
 from donewhen.stores.log import LogState, check_signer, current_key
 from donewhen.stores.sqlite_connections import (
@@ -39,6 +39,7 @@ from donewhen.stores.sqlite_reads import SQLiteReads
 from donewhen.stores.sqlite_schema import MIGRATIONS, check_format, migrate, read_log
 from donewhen.stores.sqlite_transaction import (
     NEVER_SEEN,
+    Known,
     Opened,
     SQLiteTransaction,
     Writing,
@@ -98,7 +99,7 @@ class SQLiteStore(SQLiteReads):
         self._is_writing = False
         self._is_stranded = False
         self._log: LogState | None = None
-        self._heads: dict[str, Head] = {}
+        self._known = Known()
         self._seen = NEVER_SEEN
         self._use(Connections())
         with self._translated():
@@ -252,7 +253,7 @@ class SQLiteStore(SQLiteReads):
             self._connections.writer, self._connections.identity = writer, identify(self.path)
             self._connections.wal = identify(self.path + "-wal")
             self._log = log
-        self._heads.clear()
+        self._known.clear()
         self._seen = NEVER_SEEN
         return writer, log
 
@@ -342,9 +343,9 @@ class SQLiteStore(SQLiteReads):
         if seen != self._seen:
             # Somebody else has written to the file, or may have: nothing is taken for known but what was signed.
             if catch_up(log, connection):
-                self._heads.clear()
+                self._known.clear()
             self._seen = seen
-        return SQLiteTransaction(connection, self._heads, log.size, self._now().isoformat())
+        return SQLiteTransaction(connection, self._known, log.size, self._now().isoformat())
 
     def _commit(self, connection: sqlite3.Connection, log: LogState, transaction: SQLiteTransaction) -> None:
         if not transaction.leaves:
@@ -364,7 +365,7 @@ class SQLiteStore(SQLiteReads):
             stored = self._is_stored(connection, sealed, error)
             raise LedgerUnavailableError(self.path, f"the commit failed ({error})", stored=stored) from error
         log.commit(sealed, frontier, successor)
-        self._heads.update(transaction.new_heads)
+        self._known.update(transaction.new)
         self._seen = (self._seen[0], connection.total_changes)
 
     def _is_stored(self, connection: sqlite3.Connection, sealed: Sealed, error: sqlite3.Error) -> bool | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from donewhen.balance import Balance
 from donewhen.entry import LedgerRow, decode
 from donewhen.stores import Cosigned, Sealed
-from donewhen.stores.sqlite_transaction import HEAD, SEALED_AT
+from donewhen.stores.sqlite_transaction import BALANCE, HEAD, SEALED_AT, balance_in
 
 LEAST_ID = -(2**63)
 """The least id that SQLite can hold: whoever slips in a row can choose one below 1, and is to be seen."""
@@ -16,6 +17,15 @@ PAGE_ROWS = 512
 """How many rows are read at a time where all are."""
 
 _SESSION = "SELECT body FROM entries WHERE session_id = ?"
+# From session to session, since most rows of a session under a budget touch it.
+_UNDER = (
+    "WITH RECURSIVE session (id) AS (SELECT min(session_id) FROM entries UNION ALL"
+    " SELECT (SELECT min(session_id) FROM entries WHERE session_id > session.id) FROM session WHERE id IS NOT NULL),"
+    " newest (id) AS (SELECT (SELECT e.id FROM entries AS e WHERE e.session_id = session.id ORDER BY e.seq DESC LIMIT 1)"
+    " FROM session)"
+    " SELECT body FROM newest JOIN entries USING (id)"
+    " WHERE EXISTS (SELECT 1 FROM balances WHERE name = ? AND entry_id = newest.id) ORDER BY newest.id DESC"
+)
 _SESSIONS = "SELECT session_id, min(id), max(id) FROM entries GROUP BY session_id ORDER BY 2"
 _BODIES = "SELECT id, CAST(body AS BLOB) FROM entries WHERE id >= ? AND id <= ? ORDER BY id LIMIT ?"
 _NEWEST_ID = "SELECT max(id) FROM entries"
@@ -44,6 +54,20 @@ class SQLiteReads:
         """Return the newest row of a session, None if it has none."""
         found = self._read(HEAD, (session_id,))
         return decode(found[0][1]) if found else None
+
+    def find_balance(self, name: str) -> Balance | None:
+        """Return a balance as the newest committed row that touched it left it; None if none has."""
+        found = self._read(BALANCE, (name,))
+        if not found:
+            return None
+        own_id, own_body, other_id, other_body = found[0]
+        if other_id is not None and (own_id is None or other_id > own_id):
+            return balance_in(decode(other_body), name)
+        return None if own_id is None else decode(own_body).balance
+
+    def read_under(self, name: str) -> list[LedgerRow]:
+        """Return the newest row of each other session that touches a balance, newest first."""
+        return [decode(body) for (body,) in self._read(_UNDER, (name,))]
 
     def iter_bodies(self, after_id: int = 0) -> Iterator[tuple[int, bytes]]:
         """Yield (id, stored body) of every row in order, as many as there are at the first."""

@@ -1,4 +1,4 @@
-"""The SQLite schema: tables of rows, sealed states, cosignatures and texts, and views with the tutorial's columns.
+"""The SQLite schema: tables of rows, balances, sealed states, cosignatures and texts, and views with the tutorial's columns.
 
 `body` is what is hashed. Every other column is worked out from it, for SQL and for indexes. The triggers
 refuse UPDATE, DELETE and replacing INSERTs: they stop accidents. What shows the owner of the file is the log.
@@ -87,7 +87,7 @@ CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} BEGIN
   SELECT RAISE(ABORT, 'the ledger is append-only: nothing can be deleted from {table}');
 END;
 """
-    for table in ("entries", "sealed", "log", "cosigned")
+    for table in ("entries", "balances", "sealed", "log", "cosigned")
 )
 
 _VERSION_1 = f"""
@@ -109,6 +109,11 @@ CREATE TABLE shape (
 CREATE UNIQUE INDEX entries_by_session ON entries (session_id, seq);
 CREATE UNIQUE INDEX entries_close_once ON entries (session_id, closes) WHERE closes IS NOT NULL;
 CREATE UNIQUE INDEX entries_doubt_once ON entries (session_id, doubts) WHERE doubts IS NOT NULL;
+CREATE TABLE balances (
+  name TEXT NOT NULL,
+  entry_id INTEGER NOT NULL REFERENCES entries (id),
+  PRIMARY KEY (name, entry_id)
+) WITHOUT ROWID;
 CREATE TABLE sealed (
   size INTEGER PRIMARY KEY,
   start INTEGER NOT NULL,
@@ -152,6 +157,12 @@ WHEN NEW.id IS NOT (SELECT coalesce(max(id), 0) + 1 FROM entries)
   OR EXISTS (SELECT 1 FROM entries WHERE session_id = NEW.session_id AND doubts = NEW.doubts)
 BEGIN
   SELECT RAISE(ABORT, 'the ledger is append-only: a row can only be added at its end');
+END;
+CREATE TRIGGER balances_no_replace BEFORE INSERT ON balances
+WHEN NEW.entry_id IS NOT (SELECT max(id) FROM entries)
+  OR EXISTS (SELECT 1 FROM balances WHERE name = NEW.name AND entry_id = NEW.entry_id)
+BEGIN
+  SELECT RAISE(ABORT, 'the ledger is append-only: a balance is listed once, with the row that leaves it');
 END;
 CREATE TRIGGER sealed_no_replace BEFORE INSERT ON sealed
 WHEN NEW.size <= (SELECT coalesce(max(size), 0) FROM sealed)

@@ -17,9 +17,16 @@ from donewhen.stores import Cosigned, Head, Sealed
 from donewhen.stores.log import LogState, find_node
 
 MOST_HEADS = 1024
-"""How many sessions' newest rows are remembered between transactions."""
+"""How many sessions' newest rows, and how many balances, are remembered between transactions."""
 
 HEAD = "SELECT id, body FROM entries WHERE session_id = ? ORDER BY seq DESC LIMIT 1"
+BALANCE = (
+    "SELECT own.id, own.body, other.id, other.body FROM (SELECT 1)"
+    " LEFT JOIN (SELECT id, body FROM entries WHERE session_id = :name ORDER BY seq DESC LIMIT 1) AS own"
+    " LEFT JOIN (SELECT id, body FROM entries"
+    "   WHERE id = (SELECT max(entry_id) FROM balances WHERE name = :name)) AS other"
+)
+_LIST_BALANCE = "INSERT INTO balances (name, entry_id) VALUES (?, ?)"
 _ROW = "SELECT id, body FROM entries WHERE session_id = ? AND seq = ?"
 _CLOSING = "SELECT id, body FROM entries WHERE session_id = ? AND closes = ?"
 _DOUBTING = "SELECT id, body FROM entries WHERE session_id = ? AND doubts = ?"
@@ -43,38 +50,78 @@ NEVER_SEEN = (-1, -1)
 """What no `read_changes` returns."""
 
 
+class Known:
+    """The newest rows of sessions and the newest balances, as far as somebody knows them."""
+
+    __slots__ = ("balances", "heads")
+
+    def __init__(self) -> None:
+        self.heads: dict[str, Head] = {}
+        self.balances: dict[str, Balance | None] = {}
+        """None: no row has touched it."""
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.heads.clear()
+        self.balances.clear()
+
+    def update(self, newer: Known) -> None:
+        """Take over what is newer."""
+        self.heads.update(newer.heads)
+        self.balances.update(newer.balances)
+
+
 class SQLiteTransaction:
     """What `SQLiteStore.writing` hands out; see `donewhen.stores.Transaction`.
 
     Args:
         connection: in a transaction.
-        heads: the newest rows of sessions, as far as this process knows them.
+        known: what this process knows of the rows that are committed.
         size: the rows in the log.
         at: the time of every row, ISO 8601, UTC.
     """
 
-    def __init__(self, connection: sqlite3.Connection, heads: dict[str, Head], size: int, at: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, known: Known, size: int, at: str) -> None:
         self._connection = connection
-        self._heads = heads
+        self._known = known
         self._size = size
-        self._at = at
+        self.at = at
         self.is_over = False
         self.has_cosigned = False
         self.successor: Signer | None = None
         self.leaves: list[bytes] = []
-        self.new_heads: dict[str, Head] = {}
+        self.new = Known()
+        """What the rows of this transaction make of it."""
 
     def head(self, session_id: str) -> Head | None:
         """Return the newest row of a session, None if it has none."""
-        known = self.new_heads.get(session_id) or self._heads.get(session_id)
-        if known is None:
-            if len(self._heads) >= MOST_HEADS:
-                self._heads.clear()
-            found = self._connection.execute(HEAD, (session_id,)).fetchone()
-            if found is not None:
-                row, leaf = self._read(*found)
-                known = self._heads[session_id] = Head(row.seq, leaf.hex(), row.after)
-        return known
+        known = self.new.heads.get(session_id) or self._known.heads.get(session_id)
+        return self._look_up(session_id)[0] if known is None else known
+
+    def balance(self, name: str) -> Balance | None:
+        """Return a balance as the newest row that touched it left it; None if no row has."""
+        for known in (self.new.balances, self._known.balances):
+            if name in known:
+                return known[name]
+        return self._look_up(name)[1]
+
+    def _look_up(self, name: str) -> tuple[Head | None, Balance | None]:
+        """Find the newest row of a session and its balance, or a budget's: by one question, since most need both."""
+        known = self._known
+        if len(known.heads) >= MOST_HEADS or len(known.balances) >= MOST_HEADS:
+            known.clear()
+        own_id, own_body, other_id, other_body = self._connection.execute(BALANCE, {"name": name}).fetchone()
+        head = balance = None
+        if own_id is not None:
+            row, leaf = self._read(own_id, own_body)
+            head, balance = Head(row.seq, leaf.hex(), row.after), row.balance
+        if other_id is not None and (own_id is None or other_id > own_id):
+            balance = balance_in(self._read(other_id, other_body)[0], name)
+        if head is not None and name not in self.new.heads:
+            known.heads[name] = head
+        if name not in self.new.balances:  # else what was found is of this transaction, and may come to nothing
+            known.balances[name] = balance
+        return head, balance
 
     def append(self, entry: Entry, after: Sequence[Balance]) -> LedgerRow:
         """Give an entry its place."""
@@ -86,13 +133,17 @@ class SQLiteTransaction:
             row_id=self._size + len(self.leaves) + 1,
             seq=1 if head is None else head.seq + 1,
             prev=GENESIS if head is None else head.digest,
-            at=self._at,
+            at=self.at,
             after=after,
         )
         self._connection.execute("INSERT INTO entries (id, body) VALUES (?, ?)", (row.id, body.decode()))
         leaf = leaf_hash(body)
         self.leaves.append(leaf)
-        self.new_heads[entry.session_id] = Head(row.seq, leaf.hex(), row.after)
+        self.new.heads[entry.session_id] = Head(row.seq, leaf.hex(), row.after)
+        for balance in row.after:
+            self.new.balances[balance.name] = balance
+            if balance.name != row.session_id:
+                self._connection.execute(_LIST_BALANCE, (balance.name, row.id))
         return row
 
     def put_text(self, row: LedgerRow, label: str, salt: bytes, text: bytes) -> None:
@@ -151,6 +202,18 @@ class SQLiteTransaction:
         if leaf != sealed:
             raise LedgerTamperedError("the row is not the one that was sealed in its place", row_id=row_id)
         return decode(body), leaf
+
+
+def balance_in(row: LedgerRow, name: str) -> Balance:
+    """Return a balance that a row is listed for.
+
+    Raises:
+        LedgerTamperedError: the row does not leave it.
+    """
+    for balance in row.after:
+        if balance.name == name:
+            return balance
+    raise LedgerTamperedError(f"the row is listed for the balance of {name!r}, and leaves none", row_id=row.id)
 
 
 class Opened(NamedTuple):

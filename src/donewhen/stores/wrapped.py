@@ -21,9 +21,18 @@ class WrappedTransaction:
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
+    @property
+    def at(self) -> str:
+        """Return the time of every row of this transaction."""
+        return self._transaction.at
+
     def head(self, session_id: str) -> Head | None:
         """Return the newest row of a session, None if it has none."""
         return self._transaction.head(session_id)
+
+    def balance(self, name: str) -> Balance | None:
+        """Return a balance as the newest row that touched it left it; None if no row has."""
+        return self._transaction.balance(name)
 
     def append(self, entry: Entry, after: Sequence[Balance]) -> LedgerRow:
         """Give an entry its place."""
@@ -90,6 +99,14 @@ class WrappedStore:
     def find_newest(self, session_id: str) -> LedgerRow | None:
         """Return the newest row of a session, None if it has none."""
         return self._store.find_newest(session_id)
+
+    def find_balance(self, name: str) -> Balance | None:
+        """Return a balance as the newest committed row that touched it left it; None if none has."""
+        return self._store.find_balance(name)
+
+    def read_under(self, name: str) -> list[LedgerRow]:
+        """Return the newest row of each other session that touches a balance, newest first."""
+        return self._store.read_under(name)
 
     def iter_bodies(self, after_id: int = 0) -> Iterator[tuple[int, bytes]]:
         """Yield (id, stored body) of every row in order."""

@@ -45,7 +45,7 @@ _INDEXES = {
     "closes": ("entries_close_once", " AND i.closes IS NOT NULL"),
     "doubts": ("entries_doubt_once", " AND i.doubts IS NOT NULL"),
 }
-_SMALL_TABLES = ("log", "sealed", "cosigned", "texts", "shape")
+_SMALL_TABLES = ("log", "balances", "sealed", "cosigned", "texts", "shape")
 _HAS_CHECK_OF_A_TABLE = (3, 33, 0)
 
 
