@@ -32,6 +32,7 @@ PUBLIC = [
     "AttestationResult",
     "Balance",
     "Breach",
+    "BudgetNotFoundError",
     "Call",
     "CallError",
     "Ceilings",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from donewhen.entry import LedgerRow
     from donewhen.errors import (
         AttestationError,
+        BudgetNotFoundError,
         CallError,
         CheckError,
         CheckpointError,
@@ -79,6 +80,7 @@ __all__ = [
     "AttestationResult",
     "Balance",
     "Breach",
+    "BudgetNotFoundError",
     "Call",
     "CallError",
     "Ceilings",

@@ -18,7 +18,7 @@ from donewhen.checks import Check, CheckContext, protected_digests
 from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.client import Failure, LLMClient, MessagesEndpoint, Reply, ToolCall, classify, read_reply
 from donewhen.conversation import Conversation
-from donewhen.errors import ReplyError
+from donewhen.errors import ReplyError, SpecError
 from donewhen.flow import Flow, Run
 from donewhen.ledger import Ledger
 from donewhen.opening import open_session
@@ -54,6 +54,7 @@ class _Loop:
         bound: ``estimate``, or ``strict`` for a bound that cannot be too low; see `donewhen.bounds`.
         keep: ``conversation`` keeps the messages, so that a stopped session can go on in its middle.
         terms: everything that was agreed, where it comes from a spec file; else it is made of these arguments.
+        budget: the budget that the session stands under; see `donewhen.opening.open_session`. None: that of `terms`.
         max_attempts: how often one turn may be tried.
         wrap_up_notice: whether the model is told when its last allowed turn has come.
         extra: further arguments of every call, such as ``tool_choice`` or ``thinking``.
@@ -85,6 +86,7 @@ class _Loop:
         bound: BoundKind = "estimate",
         keep: str = "nothing",
         terms: Mapping[str, Any] | None = None,
+        budget: str | None = None,
         max_attempts: int = 4,
         wrap_up_notice: bool = True,
         extra: Mapping[str, Any] | None = None,
@@ -113,6 +115,7 @@ class _Loop:
         self._sleep = sleep
         held = {name for name, tool in self._tools.items() if tool.held}
         self._held = frozenset(held | set((terms or {}).get("held_tools", ())))
+        self._budget = _budget_of(budget, terms)
         self._terms = dict(terms) if terms is not None else self._make_terms(checks, keep, bound)
         self._keeps = keep == "conversation"
         self._bound: BoundKind = bound
@@ -136,6 +139,7 @@ class _Loop:
             keep=cast("Any", keep),
             bound=bound,
             held_tools=tuple(sorted(self._held)),
+            budget=self._budget,
         )
         return agreed.terms()
 
@@ -151,6 +155,7 @@ class _Loop:
             protect=lambda: protected_digests(checks, self._folder),
             find_price=self._find_price,
             resume=resume,
+            budget=self._budget,
             started_by=self._started_by,
             monotonic=self._monotonic,
         )
@@ -359,6 +364,13 @@ def provider_failure(error: Exception) -> Failure:
     if failure.status is None and not failure.rejected and not failure.retryable:
         raise error
     return failure
+
+
+def _budget_of(budget: str | None, terms: Mapping[str, Any] | None) -> str | None:
+    agreed: str | None = None if terms is None else terms.get("budget")
+    if None not in (budget, agreed) and budget != agreed:
+        raise SpecError(f"the terms say {agreed!r}", field="budget", value=budget)
+    return budget if agreed is None else agreed
 
 
 def _refuse_wrong(client: object, **counts: object) -> None:

@@ -19,6 +19,7 @@ DonewhenError
       WitnessRefusedError   a witness will not cosign; carries the status, and the size that it knows
     NotKeptError            the newest checkpoint is not everywhere where it was to be kept
     KeyFileError            a key file is missing, too widely readable, or not a key
+    BudgetNotFoundError     no such budget (also a KeyError)
     NotProvableError        nothing is wrong, but what was asked cannot be proven: no key, unsigned, no witness
   SessionError
     SessionEndedError     the session is over
@@ -60,12 +61,7 @@ class SpecError(DonewhenError, ValueError):
     """
 
     def __init__(
-        self,
-        problem: str,
-        *,
-        field: str | None = None,
-        value: object = None,
-        path: str | None = None,
+        self, problem: str, *, field: str | None = None, value: object = None, path: str | None = None
     ) -> None:
         super().__init__(problem)
         self.problem = problem
@@ -83,20 +79,13 @@ class CircuitBreakerError(DonewhenError):
     """Tell that a ceiling would be crossed.
 
     Args:
-        reason: ``turn_ceiling``, ``token_ceiling``, ``cost_ceiling``, ``time_ceiling``, ``tool_call_ceiling`` or ``no_progress``.
+        reason: what `Breach.reason` says.
         turn_count: the number of the turn that was refused.
         accumulated_tokens: tokens spent and still reserved before it.
         breach: the arithmetic behind the reason, where it is known.
     """
 
-    def __init__(
-        self,
-        reason: str,
-        turn_count: int,
-        accumulated_tokens: int,
-        *,
-        breach: Breach | None = None,
-    ) -> None:
+    def __init__(self, reason: str, turn_count: int, accumulated_tokens: int, *, breach: Breach | None = None) -> None:
         super().__init__(reason, turn_count, accumulated_tokens)
         self.reason = reason
         self.turn_count = turn_count
@@ -272,6 +261,13 @@ class KeyFileError(LedgerError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
+
+
+class BudgetNotFoundError(LedgerError, KeyError):
+    """Tell that there is no such budget."""
+
+    def __str__(self) -> str:
+        return f"there is no budget {self.args[0]}. Begin it with 'donewhen budget new {self.args[0]}'"
 
 
 class NotProvableError(LedgerError):

@@ -17,7 +17,7 @@ from donewhen.errors import LedgerError, SessionBusyError, SessionEndedError, Sp
 from donewhen.ledger import Answers, Draft, Ledger, spec_entry, utc_now
 from donewhen.owner import LIVE, is_alive, runs_here, this_process, this_user
 from donewhen.policy import Grounds, policy_data
-from donewhen.progress import PAUSED_OUTCOMES, STOPPED_BY_CEILING, Progress, read_progress
+from donewhen.progress import PAUSED_OUTCOMES, Progress, read_progress
 from donewhen.repeats import Repeats, repeats_of
 from donewhen.session import Session
 from donewhen.spec_writer import is_blank
@@ -40,6 +40,7 @@ def open_session(
     protect: Callable[[], Mapping[str, str]] = dict,
     find_price: Callable[[str], Price | None] | None = None,
     resume: bool = False,
+    budget: str | None = None,
     started_by: str | None = None,
     monotonic: Callable[[], float] = time.monotonic,
     now: Callable[[], datetime] = utc_now,
@@ -58,14 +59,16 @@ def open_session(
         protect: takes the digests of protected paths; called for a new session only.
         find_price: returns the price of a model, None where it is not known.
         resume: also go on with a session that a ceiling has stopped, once one has been raised, or a halt.
+        budget: the budget that the session stands under, as ``Ledger.new_budget`` began it. Fixed when it first opens.
         started_by: who starts a new session, and so may not attest it unless the spec says so. None: the user that
             this process runs as.
         monotonic: seconds, from the clock that never goes back.
         now: aware UTC.
 
     Raises:
-        SpecError: an answer is blank, the spec is not the one that the session was opened with, or nobody could ever
-            attest the session.
+        SpecError: an answer is blank, the spec or the budget is not the one that the session was opened with, or nobody
+            could ever attest the session.
+        BudgetNotFoundError: there is no such budget.
         SessionEndedError: the session is over, or needs `resume`, or a ceiling that is raised first.
         SessionBusyError: another live process has it.
         LedgerUnavailableError: the store could not be written.
@@ -79,6 +82,7 @@ def open_session(
         circuit_breaker.ceilings,
         ledger,
         resume=resume,
+        budget=budget,
         started_by=this_user() if started_by is None else arguments.text("started_by", started_by),
         now=now,
     )
@@ -115,6 +119,7 @@ class _Opening:
         ledger: Ledger,
         *,
         resume: bool,
+        budget: str | None,
         started_by: str,
         now: Callable[[], datetime],
     ) -> None:
@@ -123,6 +128,7 @@ class _Opening:
         self.ceilings = ceilings
         self.ledger = ledger
         self.resume = resume
+        self.budget = budget
         self.started_by = started_by
         self.now = now
         self.agreed = spec_hash(spec.what_it_does, spec.what_it_does_not, spec.done_looks_like, terms)
@@ -151,16 +157,20 @@ class _Opening:
                 f"the spec of session {session_id} was changed after the session opened (ceilings, checks or other "
                 "terms); a spec is frozen. Begin a new session, or raise a ceiling with 'donewhen raise'"
             )
+        opened_under = before.first_open.data.get("budget")
+        if opened_under != self.budget:
+            raise SpecError(
+                f"session {session_id} was opened under {opened_under or 'no budget'}, and where it stands is frozen",
+                field="budget",
+                value=self.budget,
+            )
         if before.first_open.data.get("input_key") != self.ledger.hasher.key_id:
             raise LedgerError(
                 f"session {session_id} was opened with another input key, or without one, so nothing that it hashes "
                 "now could be compared with what it hashed then. Hand in the input key that it was opened with"
             )
-        stays_stopped = before.outcome in STOPPED_BY_CEILING and not before.raised_since
-        if before.outcome in PAUSED_OUTCOMES and (stays_stopped or not self.resume):
-            raise SessionEndedError(
-                session_id, before.outcome or "", "Raise its ceiling with 'donewhen raise', then resume it."
-            )
+        if before.outcome in PAUSED_OUTCOMES and (before.stays_stopped or not self.resume):
+            raise SessionEndedError(session_id, before.outcome or "", _advice(before))
         if before.outcome is not None and before.outcome not in PAUSED_OUTCOMES:
             raise SessionEndedError(session_id, before.outcome, "Begin a new session.")
         if before.outcome is None and self._is_busy(before):
@@ -182,6 +192,8 @@ class _Opening:
         }
         if self.ledger.hasher.key_id is not None:
             data["input_key"] = self.ledger.hasher.key_id
+        if self.budget is not None:
+            data["budget"] = self.budget
         drafts: list[Draft] = []
         if stored is None:
             drafts.append(Draft(spec_entry(self.spec, self.terms)))
@@ -214,6 +226,13 @@ class _Opening:
             # On disk before any of them runs: an approval is used up by this row, whatever becomes of the run.
             data["runs"] = list(before.runs_now)
         return [*drafts, Draft(Entry(kind="open", session_id=session_id, state_origin="open", data=data))]
+
+
+def _advice(before: Progress) -> str:
+    breach = before.newest_breach
+    if breach is None or not breach.whose:
+        return "Raise its ceiling with 'donewhen raise', then resume it."
+    return f"Resume it, once there is room under {breach.whose} again: it was raised, or its next period has begun."
 
 
 def _refuse_other_answers(spec: Answers, stored: LedgerRow | None) -> None:

@@ -15,7 +15,7 @@ from donewhen.balance import CEILING_NAMES, Ceilings
 from donewhen.circuit_breaker import DEFAULT_TOKEN_LIMIT, DEFAULT_TURN_LIMIT, FEWEST_REPEATS, LARGEST_LIMIT
 from donewhen.errors import SpecError
 from donewhen.spec_record import Record
-from donewhen.spec_rules import filled_text, flag, items, names, one_of, shown, whole
+from donewhen.spec_rules import budget_name, filled_text, flag, items, names, one_of, shown, whole
 from donewhen.spec_writer import QUESTIONS, SpecResult, text_fault
 
 CHECK_KEYS: Mapping[str, str] = {
@@ -103,6 +103,8 @@ class Spec:
     """The most tokens of one reply. None: whoever runs the spec says."""
     held_tools: tuple[str, ...] = ()
     """Tools whose calls wait for a person."""
+    budget: str | None = None
+    """The budget that every session of this spec stands under. None: none."""
     record: Record = field(default_factory=Record)
 
     def __post_init__(self) -> None:
@@ -121,6 +123,8 @@ class Spec:
             filled_text("model", self.model)
         if self.max_tokens is not None:
             whole("max_tokens", self.max_tokens, least=1)
+        if self.budget is not None:
+            budget_name("budget", self.budget)
         object.__setattr__(self, "held_tools", names("held_tools", self.held_tools))
         if self.held_tools and self.keep != "conversation":
             problem = 'a session that waits for a person goes on in its middle, so this needs keep = "conversation"'
@@ -146,7 +150,11 @@ class Spec:
             "held_tools": list(self.held_tools),
         }
         # Absent where nothing is said, so that a spec from before one could say it keeps its hash.
-        return {**said, "record": self.record.terms()} if self.record.terms() else said
+        if self.budget is not None:
+            said["budget"] = self.budget
+        if self.record.terms():
+            said["record"] = self.record.terms()
+        return said
 
     @classmethod
     def from_terms(cls, result: SpecResult, terms: Mapping[str, object]) -> Spec:
@@ -156,9 +164,9 @@ class Spec:
             SpecError: these are not the terms of a spec.
         """
         expected = {known.name for known in fields(cls)} - set(QUESTIONS)
-        if {*terms, "record"} != expected:
+        if {*terms, "budget", "record"} != expected:
             raise SpecError("these are not the terms of a spec", field="terms", value=sorted(terms))
-        others: dict[str, object] = {"record": {}, **terms}
+        others: dict[str, object] = {"budget": None, "record": {}, **terms}
         try:
             others["ceilings"] = Ceilings(**cast("dict[str, int | None]", others["ceilings"]))
             others["review"] = Review(**cast("dict[str, Any]", others["review"]))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from donewhen.errors import LedgerFormatError, LedgerTamperedError
+from donewhen.verify.levels import Levels
 from donewhen.verify.rederive import Rederivation
 from donewhen.verify.row import Row, read_row
 from donewhen.verify.schema import Listed
@@ -42,7 +43,7 @@ class Rows:
     def __init__(
         self, connection: sqlite3.Connection, random: Callable[[int], bytes], looks: Mapping[str, Look]
     ) -> None:
-        self.rederivation = Rederivation(self._find_rows)
+        self.rederivation = Rederivation(self._find_rows, Levels(connection))
         self.texts = Texts(connection)
         self.listed = Listed(random)
         self._connection = connection
@@ -71,6 +72,8 @@ class Rows:
                 raise LedgerTamperedError(f"it says that it is row {row['id']}", row_id=row_id)
             follow(row, body, leaf)
             listed(row)
+            for name in self.rederivation.touched:
+                self.listed.add_balance(name, row_id)
             at = row["at"]
             if at < self._newest_at or is_time(at) is None:
                 self._look_at_time(row)

@@ -45,6 +45,7 @@ _INDEXES = {
     "closes": ("entries_close_once", " AND i.closes IS NOT NULL"),
     "doubts": ("entries_doubt_once", " AND i.doubts IS NOT NULL"),
 }
+_BALANCES = "SELECT name, entry_id FROM balances"
 _SMALL_TABLES = ("log", "balances", "sealed", "cosigned", "texts", "shape")
 _HAS_CHECK_OF_A_TABLE = (3, 33, 0)
 
@@ -99,25 +100,24 @@ class Listed:
         self._key = random(32)
         self._point, self._by_number, self._by_id = (int.from_bytes(random(16), "big") % _PRIME for _ in range(3))
         self._marks: dict[str, int] = {}
-        self.rows = self.closes = self.doubts = 1
+        self.rows = self.closes = self.doubts = self.balances = 1
 
     def add(self, row: Row) -> None:
         """Take in what the next row says."""
-        session, row_id = row["session"], row["id"]
-        mark = self._marks.get(session)
-        if mark is None:
-            if len(self._marks) >= MOST_MARKS:
-                self._marks.clear()
-            mark = self._marks[session] = self._mark(session.encode("utf-8", "surrogatepass"))
-        mark -= self._by_id * row_id
+        row_id = row["id"]
+        mark = self._mark_of(row["session"]) - self._by_id * row_id
         self.rows = self.rows * (mark - self._by_number * row["seq"]) % _PRIME
         if "closes" in row:
             self.closes = self.closes * (mark - self._by_number * row["closes"]) % _PRIME
         elif "doubts" in row:
             self.doubts = self.doubts * (mark - self._by_number * row["doubts"]) % _PRIME
 
+    def add_balance(self, name: str, row_id: int) -> None:
+        """Take in that the row leaves a balance of others."""
+        self.balances = self.balances * (self._mark_of(name) - self._by_id * row_id) % _PRIME
+
     def verify(self, connection: sqlite3.Connection) -> None:
-        """Hold the indexes of the rows against what the rows said.
+        """Hold the indexes of the rows against what the rows said, and so the table of balances.
 
         Args:
             connection: in the transaction in which the rows were read, with texts as bytes.
@@ -134,6 +134,19 @@ class Listed:
             if self._list(connection.execute(sql)) != said:
                 _check_all(connection)
                 raise LedgerTamperedError(f"the index {index!r} does not list what the rows say")
+        if self._list_balances(connection.execute(_BALANCES)) != self.balances:
+            _check_all(connection)
+            raise LedgerTamperedError("the table 'balances' does not list what the rows say")
+
+    def _list_balances(self, found: sqlite3.Cursor) -> int | None:
+        """Return the fingerprint of the table of balances, None where something in it is neither text nor number."""
+        listed = 1
+        while page := found.fetchmany(PAGE_ROWS):
+            for name, row_id in page:
+                if type(name) is not bytes or type(row_id) is not int:
+                    return None
+                listed = listed * (self._mark(name) - self._by_id * row_id) % _PRIME
+        return listed
 
     def _list(self, found: sqlite3.Cursor) -> int | None:
         """Return the fingerprint of what an index lists, None where it is out of order."""
@@ -148,6 +161,14 @@ class Listed:
                 number = next_number
                 listed = listed * (mark - by_number * number - by_id * row_id) % _PRIME
         return listed
+
+    def _mark_of(self, name: str) -> int:
+        mark = self._marks.get(name)
+        if mark is None:
+            if len(self._marks) >= MOST_MARKS:
+                self._marks.clear()
+            mark = self._marks[name] = self._mark(name.encode("utf-8", "surrogatepass"))
+        return mark
 
     def _mark(self, session: bytes) -> int:
         return self._point - int.from_bytes(blake2b(session, digest_size=16, key=self._key).digest(), "big") % _PRIME
