@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from donewhen import __version__
+from donewhen.cli.budget import budget
 from donewhen.cli.checkpoint import checkpoint
 from donewhen.cli.demo import demo
 from donewhen.cli.erase import erase
@@ -55,6 +56,7 @@ for _command in (
     run,
     resume,
     raise_,
+    budget,
     sessions,
     show,
     watch,

@@ -45,6 +45,7 @@ _ERRORS: tuple[tuple[type[Exception], int], ...] = (
     (errors.UnboundedRequestError, USAGE),
     (errors.SessionBusyError, RUNNING),
     (errors.SessionNotFoundError, USAGE),
+    (errors.BudgetNotFoundError, USAGE),
     (errors.FrameChangedError, NOT_ATTESTED),
     (errors.NotReleasedError, NOT_ATTESTED),
     (errors.AttestationError, NOT_ATTESTED),
