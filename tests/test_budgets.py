@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sessions import ask
+from sessions import ask, calls_of
 from stores.kit import STORES
 
 from donewhen.agent_loop import AgentLoop
@@ -178,7 +178,7 @@ def test_where_a_session_stands_is_frozen(house) -> None:
     house.budget("other")
     house.session("one", "acme").leave()
     for budget in ("other", None):
-        with pytest.raises(SpecError, match="opened under acme"):
+        with pytest.raises(SpecError, match="opened under the budget acme"):
             house.session("one", budget)
     house.session("one", "acme")
     assert {balance.name for row in house.ledger.rows("one") for balance in row.after} == {
@@ -270,6 +270,99 @@ def test_an_unknown_zone_or_period_is_refused(house) -> None:
             house.budget("acme", **options)
     with pytest.raises(LedgerError, match="not known"):
         house.budget("acme", per="day", zone="Mars/Olympus")
+
+
+# -- children ----------------------------------------------------------------------------------------------------------
+
+
+def promise(name: str) -> SpecResult:
+    return SpecResult("a", "b", "c", name)
+
+
+def test_a_child_never_has_more_than_its_parent_has_left(house) -> None:
+    house.budget("acme", tokens=10_000)
+    parent = house.session("parent", "acme", tokens=450)
+    spend(parent, 100)
+    child = parent.child(promise("child"))
+    grandchild = child.child(promise("grandchild"), CircuitBreaker(9, 999_999, output_fn=lambda _: None))
+    spend(child, 100)
+    spend(grandchild, 100)
+    held = parent.admit(ask("x", 100))
+    error = refused(grandchild)
+    assert error.reason == "parent:parent:token_ceiling"
+    assert error.breach.holders == (Holder("parent", held.reserved.tokens),)
+    assert refused(child).reason == "parent:parent:token_ceiling"
+    assert refused(parent).reason == "token_ceiling"
+    assert house.used("acme") == 300 + held.reserved.tokens
+    house.ledger.raise_ceilings("parent", {"tokens": 1_000}, why="w", who="ann")
+    spend(grandchild, 100)
+    assert house.ledger.store.find_balance("parent").used_tokens == 400 + held.reserved.tokens
+    assert house.ledger.store.find_balance("child").used_tokens == 300
+
+
+def test_who_has_a_parents_ceiling_reserved_is_told_without_counting_anybody_twice(house) -> None:
+    parent = house.session("parent", tokens=450)
+    child = parent.child(promise("child"))
+    grandchild = child.child(promise("grandchild"))
+    held = {session.session_id: session.admit(ask("x", 60)).reserved.tokens for session in (parent, child, grandchild)}
+    while True:
+        error = None
+        try:
+            parent.admit(ask("x", 20))
+        except CircuitBreakerError as caught:
+            error = caught
+        if error is not None:
+            break
+    holders = {one.session_id: one.reserved for one in refused(grandchild).breach.holders}
+    assert holders.pop("parent") > held["parent"]
+    assert holders == {"child": held["child"], "grandchild": held["grandchild"]}
+
+
+def test_a_child_stands_where_it_was_opened(house) -> None:
+    parent, other = house.session("parent"), house.session("other")
+    parent.child(promise("child")).leave()
+    with pytest.raises(SpecError, match="opened under the parent parent"):
+        other.child(promise("child"))
+    with pytest.raises(SpecError, match="opened under the parent parent"):
+        house.session("child")
+    with pytest.raises(SpecError, match="stands where its parent does"):
+        parent.child(promise("another"), budget="acme")
+
+
+def test_a_childs_time_ends_no_later_than_its_parents(house) -> None:
+    breaker = CircuitBreaker(9, 9_999, seconds_limit=60, output_fn=lambda _: None)
+    seconds = [0.0]
+    parent = open_session(promise("parent"), breaker, house.ledger, monotonic=lambda: seconds[0])
+    seconds[0] = 45.0
+    assert parent.child(promise("child")).milliseconds_left() == 15_000
+    roomy = CircuitBreaker(9, 9_999, seconds_limit=600, output_fn=lambda _: None)
+    assert parent.child(promise("roomy"), roomy).milliseconds_left() == 15_000
+    short = CircuitBreaker(9, 9_999, seconds_limit=5, output_fn=lambda _: None)
+    assert parent.child(promise("short"), short).milliseconds_left() == 5_000
+
+
+def test_a_loop_in_a_tool_of_another_is_its_child(house) -> None:
+    results = []
+
+    def delegate() -> str:
+        inner = AgentLoop(
+            promise("inner"),
+            CircuitBreaker(output_fn=lambda _: None),
+            house.ledger,
+            ScriptedClient(make_reply("small answer")),
+            parent=outer.session,
+        )
+        results.append(inner.run("part of it"))
+        return "done"
+
+    client = ScriptedClient(calls_of(("c1", "delegate", {})), make_reply("all done"))
+    outer = AgentLoop(
+        promise("outer"), CircuitBreaker(output_fn=lambda _: None), house.ledger, client, tools=[delegate]
+    )
+    result = outer.run("task")
+    assert (result.outcome, results[0].outcome) == ("done", "done")
+    assert result.total_tokens > results[0].total_tokens > 0
+    assert [balance.name for balance in house.ledger.rows("inner")[-1].after] == ["outer", "inner"]
 
 
 # -- many at once ------------------------------------------------------------------------------------------------------

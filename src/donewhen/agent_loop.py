@@ -30,6 +30,7 @@ from donewhen.steps import CallClient, LoopResult, RunChecks, RunTools, Settings
 from donewhen.tools import ToolResult, refuse_unknown, toolbox
 
 if TYPE_CHECKING:
+    from donewhen.session import Session
     from donewhen.usage import Price
 
 __all__ = ["AgentLoop", "AsyncAgentLoop", "LLMClient", "LoopResult", "MessagesEndpoint"]
@@ -55,6 +56,7 @@ class _Loop:
         keep: ``conversation`` keeps the messages, so that a stopped session can go on in its middle.
         terms: everything that was agreed, where it comes from a spec file; else it is made of these arguments.
         budget: the budget that the session stands under; see `donewhen.opening.open_session`. None: that of `terms`.
+        parent: the session that it is a child of; see `donewhen.session.Session.child`.
         max_attempts: how often one turn may be tried.
         wrap_up_notice: whether the model is told when its last allowed turn has come.
         extra: further arguments of every call, such as ``tool_choice`` or ``thinking``.
@@ -87,6 +89,7 @@ class _Loop:
         keep: str = "nothing",
         terms: Mapping[str, Any] | None = None,
         budget: str | None = None,
+        parent: Session | None = None,
         max_attempts: int = 4,
         wrap_up_notice: bool = True,
         extra: Mapping[str, Any] | None = None,
@@ -116,6 +119,8 @@ class _Loop:
         held = {name for name, tool in self._tools.items() if tool.held}
         self._held = frozenset(held | set((terms or {}).get("held_tools", ())))
         self._budget = _budget_of(budget, terms)
+        self._parent = parent
+        self.session: Session | None = None
         self._terms = dict(terms) if terms is not None else self._make_terms(checks, keep, bound)
         self._keeps = keep == "conversation"
         self._bound: BoundKind = bound
@@ -156,9 +161,11 @@ class _Loop:
             find_price=self._find_price,
             resume=resume,
             budget=self._budget,
+            parent=self._parent,
             started_by=self._started_by,
             monotonic=self._monotonic,
         )
+        self.session = session
         conversation = Conversation(self._transcript(), kept=self._keeps)
         if session.before is not None and self._keeps:
             rows = self.ledger.rows(self.spec.session_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from donewhen.keyring import Keyring
     from donewhen.usage import Price
 
+_ABOVE = ("budget", "parent")
+
 ANSWERS = ("what_it_does", "what_it_does_not", "done_looks_like")
 
 
@@ -41,6 +44,7 @@ def open_session(
     find_price: Callable[[str], Price | None] | None = None,
     resume: bool = False,
     budget: str | None = None,
+    parent: Session | None = None,
     started_by: str | None = None,
     monotonic: Callable[[], float] = time.monotonic,
     now: Callable[[], datetime] = utc_now,
@@ -60,6 +64,7 @@ def open_session(
         find_price: returns the price of a model, None where it is not known.
         resume: also go on with a session that a ceiling has stopped, once one has been raised, or a halt.
         budget: the budget that the session stands under, as ``Ledger.new_budget`` began it. Fixed when it first opens.
+        parent: the session that it is a child of; see `Session.child`. It then stands where its parent does.
         started_by: who starts a new session, and so may not attest it unless the spec says so. None: the user that
             this process runs as.
         monotonic: seconds, from the clock that never goes back.
@@ -82,7 +87,7 @@ def open_session(
         circuit_breaker.ceilings,
         ledger,
         resume=resume,
-        budget=budget,
+        above=_above(budget, parent),
         started_by=this_user() if started_by is None else arguments.text("started_by", started_by),
         now=now,
     )
@@ -101,6 +106,7 @@ def open_session(
         repeats=opening.repeats,
         monotonic=monotonic,
         find_price=find_price,
+        open_child=_open_child,
         held_tools=frozenset(held_tools),
         protected=opening.protected,
     )
@@ -119,7 +125,7 @@ class _Opening:
         ledger: Ledger,
         *,
         resume: bool,
-        budget: str | None,
+        above: Mapping[str, str],
         started_by: str,
         now: Callable[[], datetime],
     ) -> None:
@@ -128,7 +134,7 @@ class _Opening:
         self.ceilings = ceilings
         self.ledger = ledger
         self.resume = resume
-        self.budget = budget
+        self.above = above
         self.started_by = started_by
         self.now = now
         self.agreed = spec_hash(spec.what_it_does, spec.what_it_does_not, spec.done_looks_like, terms)
@@ -157,12 +163,11 @@ class _Opening:
                 f"the spec of session {session_id} was changed after the session opened (ceilings, checks or other "
                 "terms); a spec is frozen. Begin a new session, or raise a ceiling with 'donewhen raise'"
             )
-        opened_under = before.first_open.data.get("budget")
-        if opened_under != self.budget:
+        opened_under = {name: before.first_open.data[name] for name in _ABOVE if name in before.first_open.data}
+        if opened_under != self.above:
             raise SpecError(
-                f"session {session_id} was opened under {opened_under or 'no budget'}, and where it stands is frozen",
-                field="budget",
-                value=self.budget,
+                f"session {session_id} was opened under {_told(opened_under)}, not under {_told(self.above)}, and where "
+                "it stands is frozen"
             )
         if before.first_open.data.get("input_key") != self.ledger.hasher.key_id:
             raise LedgerError(
@@ -192,8 +197,7 @@ class _Opening:
         }
         if self.ledger.hasher.key_id is not None:
             data["input_key"] = self.ledger.hasher.key_id
-        if self.budget is not None:
-            data["budget"] = self.budget
+        data |= self.above
         drafts: list[Draft] = []
         if stored is None:
             drafts.append(Draft(spec_entry(self.spec, self.terms)))
@@ -226,6 +230,31 @@ class _Opening:
             # On disk before any of them runs: an approval is used up by this row, whatever becomes of the run.
             data["runs"] = list(before.runs_now)
         return [*drafts, Draft(Entry(kind="open", session_id=session_id, state_origin="open", data=data))]
+
+
+def _open_child(
+    parent: Session, spec: Answers, circuit_breaker: CircuitBreaker | None, options: Mapping[str, Any]
+) -> Session:
+    allowed = parent.newest_balance.ceilings if circuit_breaker is None else circuit_breaker.ceilings
+    left = [most for most in (allowed.milliseconds, parent.milliseconds_left()) if most is not None]
+    # What adds up is judged at every call, on every level. Time does not, so its end is fixed here.
+    ceilings = replace(allowed, milliseconds=min(left, default=None))
+    output_fn = (circuit_breaker or parent.breaker).output_fn
+    same: dict[str, Any] = {"bound": parent.bound, "find_price": parent.find_price, "monotonic": parent.monotonic}
+    breaker = CircuitBreaker.from_ceilings(ceilings, output_fn)
+    return open_session(spec, breaker, parent.ledger, parent=parent, **{**same, **options})
+
+
+def _above(budget: str | None, parent: Session | None) -> Mapping[str, str]:
+    if parent is None:
+        return {} if budget is None else {"budget": budget}
+    if budget is not None:
+        raise SpecError("a child stands where its parent does", field="budget", value=budget)
+    return {"parent": parent.session_id}
+
+
+def _told(above: Mapping[str, str]) -> str:
+    return next((f"the {name} {value}" for name, value in above.items()), "no budget")
 
 
 def _advice(before: Progress) -> str:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from donewhen.admission import Asking, breach_of_tools
 from donewhen.balance import Amounts, Balance
@@ -41,7 +41,7 @@ from donewhen.drafts import (
 from donewhen.entry import LedgerRow
 from donewhen.errors import CircuitBreakerError, MissingExtraError, SessionEndedError
 from donewhen.frozen import quick
-from donewhen.ledger import Balances, Draft, Ledger
+from donewhen.ledger import Answers, Balances, Draft, Ledger
 from donewhen.ledger_balances import find_holders
 from donewhen.owner import this_process
 from donewhen.repeats import Repeats
@@ -101,6 +101,8 @@ class Session:
     """Milliseconds between the first opening and this one, by the wall clock."""
     monotonic: Callable[[], float] = time.monotonic
     find_price: Callable[[str], Price | None] | None = None
+    open_child: Callable[[Session, Answers, CircuitBreaker | None, Mapping[str, Any]], Session]
+    """Opens a session under this one; see `child`."""
     held_tools: frozenset[str] = frozenset()
     protected: Mapping[str, str] = field(default_factory=dict[str, str])
     """Digests of the paths that the checks protect, as they were when the session opened."""
@@ -150,6 +152,22 @@ class Session:
     def leave(self) -> None:
         """Let go of the session: without an end it is interrupted, and can be opened again."""
         self.left = True
+
+    def child(self, spec: Answers, circuit_breaker: CircuitBreaker | None = None, **options: Any) -> Session:
+        """Open a session under this one, for a sub-agent: it can never have more than this one has left, at any moment.
+
+        What it uses counts here too, its turns as well. A ceiling of this session that it would cross is told as
+        ``parent:SESSION:token_ceiling``. Its time ends no later than this one's does now.
+
+        Args:
+            spec: the three answers and the child's id.
+            circuit_breaker: ceilings of its own. None: the same as this session's.
+            options: as for `open_session`; where they are left out, bound, prices and clock are this session's.
+
+        Raises:
+            The errors of `open_session`.
+        """
+        return self.open_child(self, spec, circuit_breaker, options)
 
     # -- 1 bound, 2 admit ----------------------------------------------------------------------------------------
 

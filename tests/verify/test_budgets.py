@@ -38,6 +38,8 @@ def fill(path: Path) -> None:
             open_session(SpecResult("a", "b", "c", name), breaker, ledger, budget=budget)
             for name, budget in (("one", "acme/support"), ("two", "acme"), ("three", None), ("four", "acme/support"))
         ]
+        child = sessions[3].child(SpecResult("a", "b", "c", "five"))
+        sessions.append(child.child(SpecResult("a", "b", "c", "six")))
         for _ in range(6):
             for session in sessions:
                 session.settle(session.admit(ask("x", 100)), read_reply(REPLY))
@@ -124,6 +126,21 @@ def open_under_one_that_is_not_there(forger: Forger) -> None:
     last(forger, "open", "two")["data"]["budget"] = "acme/sales"
 
 
+def open_under_another_parent(forger: Forger) -> None:
+    last(forger, "open", "six")["data"]["parent"] = "four"
+
+
+def spare_a_parent(forger: Forger) -> None:
+    row = last(forger, "llm", "six")
+    balance = next(balance for balance in row["after"] if balance["budget"] == "four")
+    balance["spent"][1] -= 5
+
+
+def forget_a_child(forger: Forger) -> None:
+    row = last(forger, "llm", "four")
+    row["after"][-1]["spent"][1] -= 50
+
+
 def let_a_period_last_longer(forger: Forger) -> None:
     for row in forger.rows:
         for balance in row["after"]:
@@ -175,6 +192,9 @@ ATTACKS: list[Callable[[Forger], None]] = [
     open_under_another_budget,
     open_under_none,
     open_under_one_that_is_not_there,
+    open_under_another_parent,
+    spare_a_parent,
+    forget_a_child,
     let_a_period_last_longer,
     end_a_period_early,
     forget_a_slice,
