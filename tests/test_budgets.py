@@ -10,13 +10,21 @@ from typing import Any
 
 import pytest
 from sessions import ask, calls_of
-from stores.kit import STORES
+from stores.kit import STORES, run
 
 from donewhen.agent_loop import AgentLoop
 from donewhen.balance import Amounts, Holder
 from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.client import Failure, read_reply
-from donewhen.errors import BudgetNotFoundError, CircuitBreakerError, LedgerError, PriceUnknownError, SpecError
+from donewhen.errors import (
+    BudgetNotFoundError,
+    CircuitBreakerError,
+    HaltedError,
+    LedgerError,
+    PriceUnknownError,
+    SessionNotFoundError,
+    SpecError,
+)
 from donewhen.ledger import Ledger
 from donewhen.opening import open_session
 from donewhen.session import Session
@@ -363,6 +371,100 @@ def test_a_loop_in_a_tool_of_another_is_its_child(house) -> None:
     assert (result.outcome, results[0].outcome) == ("done", "done")
     assert result.total_tokens > results[0].total_tokens > 0
     assert [balance.name for balance in house.ledger.rows("inner")[-1].after] == ["outer", "inner"]
+
+
+# -- halts -------------------------------------------------------------------------------------------------------------
+
+
+def halted(session: Session) -> HaltedError:
+    with pytest.raises(HaltedError) as caught:
+        session.admit(ask("x", 100))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [
+        ({"session_id": "one"}, "session one"),
+        ({"budget": "acme"}, "the budget acme"),
+        ({"budget": "acme/support"}, "the budget acme/support"),
+        ({"everything": True}, "everything"),
+    ],
+)
+def test_from_a_halt_on_nothing_is_admitted_until_it_is_lifted(house, order, told) -> None:
+    house.budget("acme")
+    house.budget("acme/support")
+    session = house.session("one", "acme/support")
+    under_way = session.admit(ask("x", 100))
+    house.ledger.halt(**order, why="it runs wild", who="ann")
+    assert str(halted(session)) == f"{told} was halted by ann: it runs wild"
+    usage = SimpleNamespace(input_tokens=1, output_tokens=1)
+    reply = read_reply(SimpleNamespace(content=[], stop_reason="end_turn", usage=usage))
+    with pytest.raises(HaltedError):
+        session.settle(under_way, reply, then=ask("y", 100))
+    assert house.used("acme") == 2  # the reply is charged all the same
+    house.ledger.lift_halt(**order, why="it is mended", who="ann")
+    spend(session, 50)
+    with pytest.raises(LedgerError, match=f"{told} is not halted"):
+        house.ledger.lift_halt(**order, why="again", who="ann")
+
+
+def test_a_halt_of_a_parent_halts_its_children(house) -> None:
+    parent = house.session("parent")
+    child = parent.child(promise("child"))
+    house.ledger.halt("parent", why="w", who="ann")
+    assert halted(child).whose == "session parent"
+    house.ledger.lift_halt("parent", why="w", who="ann")
+    house.ledger.halt("child", why="w", who="ann")
+    halted(child)
+    spend(parent, 10)
+
+
+def test_a_halted_loop_ends_as_halted_and_goes_on_once_that_is_lifted(house) -> None:
+    def look() -> str:
+        house.ledger.halt("one", why="enough", who="ann")
+        return "seen"
+
+    client = ScriptedClient(calls_of(("c1", "look", {})), make_reply("all done"))
+    loop = AgentLoop(
+        promise("one"),
+        CircuitBreaker(output_fn=lambda _: None),
+        house.ledger,
+        client,
+        tools=[look],
+        keep="conversation",
+    )
+    result = loop.run("task")
+    assert (result.outcome, result.reason) == ("halted", "session one was halted by ann: enough")
+    with pytest.raises(HaltedError):
+        loop.resume()
+    house.ledger.lift_halt("one", why="go on", who="ann")
+    assert loop.resume().outcome == "done"
+    assert len(client.calls) == 2
+
+
+def test_a_halt_by_another_process_holds_here(house) -> None:
+    session = house.session("one")
+    spend(session, 10)
+    script = (
+        "import sys; from donewhen.ledger import Ledger\n"
+        "with Ledger(sys.argv[1]) as ledger: ledger.halt(everything=True, why='now', who='ann')"
+    )
+    run(script, house.ledger.path)
+    assert halted(session).whose == "everything"
+
+
+def test_what_cannot_be_halted_is_told(house) -> None:
+    with pytest.raises(ValueError, match="name one"):
+        house.ledger.halt(why="w", who="ann")
+    with pytest.raises(ValueError, match="name one"):
+        house.ledger.halt("one", everything=True, why="w", who="ann")
+    with pytest.raises(SessionNotFoundError):
+        house.ledger.halt("one", why="w", who="ann")
+    with pytest.raises(BudgetNotFoundError):
+        house.ledger.halt(budget="acme", why="w", who="ann")
+    with pytest.raises(ValueError, match="why is blank"):
+        house.ledger.halt(everything=True, why=" ", who="ann")
 
 
 # -- many at once ------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ PUBLIC = [
     "Elsewhere",
     "EnvelopeError",
     "FrameChangedError",
+    "HaltedError",
     "Human",
     "JsonSchema",
     "Judgement",

@@ -13,7 +13,7 @@ from donewhen.balance import Amounts, Balance, Breach, Ceilings, Holder
 from donewhen.bounds import BoundKind, Request, output_that_fits
 from donewhen.circuit_breaker import first_breach
 from donewhen.drafts import breach_entry, reserve_entry
-from donewhen.errors import PriceUnknownError
+from donewhen.errors import HaltedError, PriceUnknownError
 from donewhen.frozen import quick
 from donewhen.ledger import Draft
 from donewhen.sizing import PRICED_OPTIONS
@@ -48,6 +48,8 @@ class Asking:
     """The process."""
     find_holders: Callable[[Balance, Balance, str], tuple[Holder, ...]]
     """Given the balance whose ceiling is in the way, the session's own, and the dimension: who has it reserved."""
+    halted_error: Callable[[str], HaltedError]
+    """Makes the error of what has been halted, by the name of its balance."""
     texts: Mapping[str, str] = field(default_factory=dict[str, str])
     """Kept beside the row."""
 
@@ -58,9 +60,13 @@ class Asking:
             balances: those that the session stands under, outermost first, and its own, as they are now.
 
         Raises:
+            HaltedError: one of them is halted.
             PriceUnknownError: cost has a ceiling on one of them, and the price or what was spent is not known.
         """
         own = balances[-1]
+        for balance in balances:
+            if balance.halted:
+                raise self.halted_error(balance.name)
         turn = own.used_turns + 1 if self.turn is None else self.turn
         for balance in balances:
             if balance.ceilings.cost_microusd is not None:

@@ -25,6 +25,7 @@ DonewhenError
     SessionEndedError     the session is over
     SessionBusyError      another live process has the session
       ReleaseBusyError    another live process is handing its output on
+    HaltedError           a person has ordered that no call is made
     PermitClosedError     the permit was settled, released or abandoned already
   ReviewError
     SessionNotFoundError  no such session (also a KeyError)
@@ -110,8 +111,7 @@ class PriceUnknownError(CallError):
 
     def __init__(self, model: str, problem: str = "no price is known") -> None:
         super().__init__(model, problem)
-        self.model = model
-        self.problem = problem
+        self.model, self.problem = model, problem
 
     def __str__(self) -> str:
         return (
@@ -158,9 +158,7 @@ class LedgerUnavailableError(LedgerError):
 
     def __init__(self, path: str, problem: str, *, stored: bool | None = False) -> None:
         super().__init__(path, problem)
-        self.path = path
-        self.problem = problem
-        self.stored = stored
+        self.path, self.problem, self.stored = path, problem, stored
 
     def __str__(self) -> str:
         known = {
@@ -208,8 +206,7 @@ class WitnessError(LedgerError):
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(name, problem)
-        self.name = name
-        self.problem = problem
+        self.name, self.problem = name, problem
 
     def __str__(self) -> str:
         return f"the witness {self.name}: {self.problem}"
@@ -243,8 +240,7 @@ class NotKeptError(LedgerError):
 
     def __init__(self, size: int, problems: tuple[str, ...]) -> None:
         super().__init__(size, problems)
-        self.size = size
-        self.problems = problems
+        self.size, self.problems = size, problems
 
     def __str__(self) -> str:
         rows = "1 row" if self.size == 1 else f"{self.size} rows"
@@ -256,8 +252,7 @@ class KeyFileError(LedgerError):
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(path, problem)
-        self.path = path
-        self.problem = problem
+        self.path, self.problem = path, problem
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
@@ -283,9 +278,7 @@ class SessionEndedError(SessionError):
 
     def __init__(self, session_id: str, outcome: str, advice: str) -> None:
         super().__init__(session_id, outcome, advice)
-        self.session_id = session_id
-        self.outcome = outcome
-        self.advice = advice
+        self.session_id, self.outcome, self.advice = session_id, outcome, advice
 
     def __str__(self) -> str:
         return f"session {self.session_id} has ended ({self.outcome}). {self.advice}"
@@ -296,8 +289,7 @@ class SessionBusyError(SessionError):
 
     def __init__(self, session_id: str, owner: str) -> None:
         super().__init__(session_id, owner)
-        self.session_id = session_id
-        self.owner = owner
+        self.session_id, self.owner = session_id, owner
 
     def __str__(self) -> str:
         return f"session {self.session_id} is being run by {self.owner}. Wait for it, or stop it first."
@@ -310,14 +302,27 @@ class ReleaseBusyError(SessionBusyError):
         return f"the output of session {self.session_id} is being handed on there by {self.owner}. Wait for it."
 
 
+class HaltedError(SessionError):
+    """Tell that a person has ordered that no call is made.
+
+    Args:
+        whose: what was halted, for people: ``session ID``, ``the budget NAME`` or ``everything``.
+    """
+
+    def __init__(self, session_id: str, whose: str, who: str, why: str) -> None:
+        super().__init__(session_id, whose, who, why)
+        self.session_id, self.whose, self.who, self.why = session_id, whose, who, why
+
+    def __str__(self) -> str:
+        return f"{self.whose} was halted by {self.who}: {self.why}"
+
+
 class PermitClosedError(SessionError):
     """Tell that a permit was settled, released or abandoned already."""
 
     def __init__(self, session_id: str, seq: int, kind: str) -> None:
         super().__init__(session_id, seq, kind)
-        self.session_id = session_id
-        self.seq = seq
-        self.kind = kind
+        self.session_id, self.seq, self.kind = session_id, seq, kind
 
     def __str__(self) -> str:
         return f"the reservation in row {self.seq} of session {self.session_id} was closed already (by {self.kind!r})"
@@ -332,8 +337,7 @@ class SessionNotFoundError(ReviewError, KeyError):
 
     def __init__(self, session_id: str, problem: str = "no such session") -> None:
         super().__init__(session_id, problem)
-        self.session_id = session_id
-        self.problem = problem
+        self.session_id, self.problem = session_id, problem
 
     def __str__(self) -> str:
         return f"{self.session_id}: {self.problem}"
@@ -388,8 +392,7 @@ class MissingExtraError(DonewhenError, ImportError):
 
     def __init__(self, extra: str, needed_for: str) -> None:
         super().__init__(extra, needed_for)
-        self.extra = extra
-        self.needed_for = needed_for
+        self.extra, self.needed_for = extra, needed_for
 
     def __str__(self) -> str:
         return f"{self.needed_for} needs a package that is not installed: pip install 'donewhen[{self.extra}]'"

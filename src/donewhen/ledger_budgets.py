@@ -1,6 +1,6 @@
-"""What a ledger writes about budgets: that there is one, and what its ceilings are.
+"""What a ledger writes about budgets: that there is one, what its ceilings are; and that somebody makes no further call.
 
-Each is one row in a session of the budget's own, signed like every other. The budget's balance is what the newest row
+Each is one row in a session of the budget's own (a halt of a session in that session, one of everything in one for that), signed like every other. The budget's balance is what the newest row
 that touched it leaves, which mostly is one of a session under it.
 """
 
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from donewhen import arguments
 from donewhen.balance import Balance, Ceilings, Holder
 from donewhen.entry import Entry, LedgerRow
-from donewhen.errors import BudgetNotFoundError, LedgerError
-from donewhen.kinds import BUDGET_PREFIX
+from donewhen.errors import BudgetNotFoundError, HaltedError, LedgerError, SessionNotFoundError
+from donewhen.kinds import BUDGET_PREFIX, EVERYTHING
 from donewhen.ledger_balances import budget_path, find_holders, leaves
 from donewhen.periods import UTC, advanced
 
@@ -94,6 +94,66 @@ class BudgetLedger:
             ceilings = replace(_refuse_unknown(tx, own).ceilings, **checked)
             return _append(tx, own, "budget", {"ceilings": ceilings.as_list(), **words})
 
+    def halt(
+        self, session_id: str | None = None, *, budget: str | None = None, everything: bool = False, why: str, who: str
+    ) -> LedgerRow:
+        """Order that no further call is made, by any process: from this row on none is admitted.
+
+        Calls that are under way are not undone. Name one of the three.
+
+        Args:
+            session_id: a session, with its children.
+            budget: a budget, with all that stand under it.
+            everything: every session of this ledger.
+            why: the reason.
+            who: the person, in their own words.
+
+        Raises:
+            ValueError: none or several are named, or nobody says who or why.
+            SessionNotFoundError: the session was never opened.
+            BudgetNotFoundError: there is no such budget.
+            LedgerUnavailableError: the store could not be written; says what is and is not stored.
+        """
+        return self._order(_halted_name(session_id, budget, everything=everything), True, why, who)
+
+    def lift_halt(
+        self, session_id: str | None = None, *, budget: str | None = None, everything: bool = False, why: str, who: str
+    ) -> LedgerRow:
+        """Lift a halt. Other halts above or below it stand.
+
+        Args:
+            session_id, budget, everything, why, who: as for `halt`.
+
+        Raises:
+            LedgerError: it is not halted.
+            The errors of `halt`.
+        """
+        return self._order(_halted_name(session_id, budget, everything=everything), False, why, who)
+
+    def find_halt(self, *names: str) -> LedgerRow | None:
+        """Return the row that halts the first of several balances that is halted; None: none is.
+
+        Args:
+            names: of balances, as a row's `after` has them, or ``donewhen:all``.
+        """
+        for name in names:
+            newest = self._store.find_newest(name)
+            if newest is not None and newest.balance is not None and newest.balance.halted:
+                return self._store.read_session(name, ("halt",))[-1]
+        return None
+
+    def _order(self, name: str, halted: bool, why: str, who: str) -> LedgerRow:
+        data = {"halted": halted, "why": arguments.said("why", why), "who": arguments.said("who", who)}
+        with self._store.writing() as tx:
+            balance = tx.balance(name)
+            if balance is None and name != EVERYTHING:
+                if name.startswith(BUDGET_PREFIX):
+                    raise BudgetNotFoundError(name[len(BUDGET_PREFIX) :])
+                raise SessionNotFoundError(name, "the session was never opened, so it makes no calls")
+            if not halted and (balance is None or not balance.halted):
+                raise LedgerError(f"{whose(name)} is not halted")
+            return _append(tx, name, "halt", data)
+
     def find_budget(self, name: str) -> Balance | None:
         """Return a budget's balance as it is now, None if there is no such budget."""
         found = self._store.find_balance(BUDGET_PREFIX + name)
@@ -113,6 +173,32 @@ class BudgetLedger:
         sessions = [session_id for session_id, _, _ in self._store.read_sessions()]
         names = sorted(one[len(BUDGET_PREFIX) :] for one in sessions if one.startswith(BUDGET_PREFIX))
         return [balance for name in names if (balance := self.find_budget(name)) is not None]
+
+
+def halted_error(ledger: BudgetLedger, session_id: str, name: str) -> HaltedError:
+    """Return the error of a call of a session, where a balance that it stands under is halted.
+
+    Args:
+        name: the balance's.
+    """
+    row = ledger.find_halt(name)
+    words: Mapping[str, Any] = {} if row is None else row.data
+    return HaltedError(session_id, whose(name), words.get("who", "somebody"), words.get("why", "nobody says why"))
+
+
+def whose(name: str) -> str:
+    """Return what a balance is of, for people."""
+    if name == EVERYTHING:
+        return "everything"
+    return f"the budget {name[len(BUDGET_PREFIX) :]}" if name.startswith(BUDGET_PREFIX) else f"session {name}"
+
+
+def _halted_name(session_id: str | None, budget: str | None, *, everything: bool) -> str:
+    if [session_id is not None, budget is not None, everything].count(True) != 1:
+        raise ValueError("name one: a session, a budget, or everything")
+    if everything:
+        return EVERYTHING
+    return arguments.session(session_id) if budget is None else BUDGET_PREFIX + arguments.budget_name(budget)
 
 
 def _append(tx: Transaction, session_id: str, kind: str, data: Mapping[str, Any]) -> LedgerRow:

@@ -16,6 +16,7 @@ from donewhen.drafts import abandoned_entry
 from donewhen.entry import Entry, LedgerRow, spec_hash
 from donewhen.errors import LedgerError, SessionBusyError, SessionEndedError, SpecError
 from donewhen.ledger import Answers, Draft, Ledger, spec_entry, utc_now
+from donewhen.ledger_budgets import halted_error
 from donewhen.owner import LIVE, is_alive, runs_here, this_process, this_user
 from donewhen.policy import Grounds, policy_data
 from donewhen.progress import PAUSED_OUTCOMES, Progress, read_progress
@@ -75,6 +76,7 @@ def open_session(
             could ever attest the session.
         BudgetNotFoundError: there is no such budget.
         SessionEndedError: the session is over, or needs `resume`, or a ceiling that is raised first.
+        HaltedError: a person has halted it, and nobody has lifted that.
         SessionBusyError: another live process has it.
         LedgerUnavailableError: the store could not be written.
     """
@@ -174,6 +176,8 @@ class _Opening:
                 f"session {session_id} was opened with another input key, or without one, so nothing that it hashes "
                 "now could be compared with what it hashed then. Hand in the input key that it was opened with"
             )
+        if before.balance.halted:
+            raise halted_error(self.ledger, session_id, session_id)
         if before.outcome in PAUSED_OUTCOMES and (before.stays_stopped or not self.resume):
             raise SessionEndedError(session_id, before.outcome or "", _advice(before))
         if before.outcome is not None and before.outcome not in PAUSED_OUTCOMES:
@@ -258,6 +262,8 @@ def _told(above: Mapping[str, str]) -> str:
 
 
 def _advice(before: Progress) -> str:
+    if before.outcome == "halted":
+        return "Its halt was lifted since: resume it."
     breach = before.newest_breach
     if breach is None or not breach.whose:
         return "Raise its ceiling with 'donewhen raise', then resume it."

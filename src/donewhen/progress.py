@@ -135,6 +135,8 @@ class Progress:
         """Return one word for people: its outcome, or held, running, or interrupted."""
         if self.outcome is not None:
             return self.outcome
+        if self.balance.halted:
+            return "halted"
         if any(call.held and not call.is_decided for call in self.waiting):
             return "held"
         return "interrupted" if is_alive(self.owner) is False else "running"

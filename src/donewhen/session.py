@@ -43,6 +43,7 @@ from donewhen.errors import CircuitBreakerError, MissingExtraError, SessionEnded
 from donewhen.frozen import quick
 from donewhen.ledger import Answers, Balances, Draft, Ledger
 from donewhen.ledger_balances import find_holders
+from donewhen.ledger_budgets import halted_error
 from donewhen.owner import this_process
 from donewhen.repeats import Repeats
 
@@ -189,6 +190,7 @@ class Session:
 
         Raises:
             CircuitBreakerError: a ceiling would be crossed; the breach is written, the notice printed, nothing sent.
+            HaltedError: a person has ordered that no call is made; nothing is reserved.
             PriceUnknownError: cost has a ceiling and the model's price is not known; nothing is reserved.
             SessionEndedError: the session has ended.
             UnboundedRequestError: nobody can say how much the request can use; nothing is written.
@@ -217,6 +219,7 @@ class Session:
             again=retry_of is not None and (retry_of.reserved.turns == 0 or retry_of.seq in self._abandoned),
             owner=self._owner,
             find_holders=partial(find_holders, self.ledger.store),
+            halted_error=partial(halted_error, self.ledger, self.session_id),
             texts=dict(texts or {}),
         )
 

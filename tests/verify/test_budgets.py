@@ -44,6 +44,10 @@ def fill(path: Path) -> None:
             for session in sessions:
                 session.settle(session.admit(ask("x", 100)), read_reply(REPLY))
                 now[0] += timedelta(hours=2)
+        ledger.halt(budget="other", why="wait", who="ann")
+        ledger.halt("four", why="wait", who="ann")
+        ledger.halt(everything=True, why="wait", who="ann")
+        ledger.lift_halt(everything=True, why="go on", who="ann")
         ledger.change_budget("acme", {"tokens": 6_000}, why="more", who="ann")
         sessions[0].admit(ask("x", 100))
 
@@ -183,6 +187,35 @@ def drop_a_change(forger: Forger) -> None:
     forger.rows.remove(last(forger, "budget", "donewhen:budget:acme"))
 
 
+def drop_a_lift(forger: Forger) -> None:
+    forger.rows.remove(last(forger, "halt", "donewhen:all"))
+
+
+def drop_the_halt_of_a_budget(forger: Forger) -> None:
+    last(forger, "halt", "donewhen:budget:other")["after"][0].pop("halted")
+
+
+def lift_the_halt_of_a_session(forger: Forger) -> None:
+    last(forger, "halt", "four")["data"]["halted"] = False
+
+
+def halt_what_reserves(forger: Forger) -> None:
+    """Move a halt of everything before the reservations that were made before it."""
+    row = next(row for row in forger.rows if row["session"] == "donewhen:all")
+    forger.rows.remove(row)
+    forger.rows.insert(10, row)
+
+
+def say_nobody_halts(forger: Forger) -> None:
+    last(forger, "halt", "four")["data"]["who"] = " "
+
+
+def halt_before_it_was_opened(forger: Forger) -> None:
+    row = last(forger, "halt", "four")
+    forger.rows.remove(row)
+    forger.rows.insert(4, row)
+
+
 ATTACKS: list[Callable[[Forger], None]] = [
     lower_what_was_spent,
     raise_a_ceiling,
@@ -203,6 +236,12 @@ ATTACKS: list[Callable[[Forger], None]] = [
     spend_in_a_budgets_own_session,
     begin_without_its_parent,
     drop_a_change,
+    drop_a_lift,
+    drop_the_halt_of_a_budget,
+    lift_the_halt_of_a_session,
+    halt_what_reserves,
+    say_nobody_halts,
+    halt_before_it_was_opened,
 ]
 
 

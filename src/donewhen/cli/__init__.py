@@ -15,6 +15,7 @@ from donewhen.cli.erase import erase
 from donewhen.cli.exits import USAGE, epilog
 from donewhen.cli.export import export
 from donewhen.cli.group import DonewhenGroup
+from donewhen.cli.halt import halt
 from donewhen.cli.key import key
 from donewhen.cli.ledger import adopt
 from donewhen.cli.output import say
@@ -57,6 +58,7 @@ for _command in (
     resume,
     raise_,
     budget,
+    halt,
     sessions,
     show,
     watch,
