@@ -20,7 +20,7 @@ from donewhen import AgentLoop, CircuitBreaker, Ledger, SpecResult, tool
 from donewhen.client import ToolCall
 from donewhen.entry import Entry
 from donewhen.ledger import Draft
-from donewhen.notes import LocalSigner
+from donewhen.notes import LocalSigner, Verifier
 from donewhen.receipt import make_receipt, verify_receipt
 from donewhen.testing import ScriptedClient, make_reply
 
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    signer = LocalSigner.generate("donewhen/log/1a2b3c4d")
+    signer = LocalSigner.generate("donewhen/log")
     with (
         scratch(next(iter(disks(None).values()))) as folder,
         Ledger(Path(folder, "large.db"), signer=signer) as ledger,
@@ -82,23 +82,23 @@ def main() -> None:
         fill(ledger, 0, options.rows // 2)
         session = run_agent(ledger)
         fill(ledger, options.rows // 2, options.rows)
-        rows = measure(ledger, signer, session, options.rows)
+        rows = measure(ledger, signer.verifier.named(ledger.origin), session, options.rows)
     show(f"Receipts in a ledger of {options.rows:,} rows", rows, as_json=options.json)
 
 
-def measure(ledger: Ledger, signer: LocalSigner, session: str, rows: int) -> list[tuple[str, str]]:
+def measure(ledger: Ledger, key: Verifier, session: str, rows: int) -> list[tuple[str, str]]:
     # Spread over the whole ledger: how long a proof is depends on the place.
     picked = [number * 7919 * 131 % rows for number in range(SAMPLES)]
     by_length: dict[str, list[int]] = {"short": [], "uuid": []}
     for number in picked:
         name = session_of(number)
         receipt = make_receipt(ledger, name, turn=number % SESSION_ROWS + 1).dumps()
-        assert len(verify_receipt(receipt, signer.verifier).rows) == 1
+        assert len(verify_receipt(receipt, key).rows) == 1
         by_length["short" if name.startswith("session-") else "uuid"].append(len(receipt))
     replies = [row for row in ledger.rows(session) if row.kind == "llm"]
     plain = make_receipt(ledger, session_of(picked[0]), turn=picked[0] % SESSION_ROWS + 1).dumps()
     making = microseconds_each(lambda n: make_receipt(ledger, session_of(picked[n]), turn=1), SAMPLES)
-    checking = microseconds_each(lambda _: verify_receipt(plain, signer.verifier), SAMPLES)
+    checking = microseconds_each(lambda _: verify_receipt(plain, key), SAMPLES)
     return [
         (f"a plain row, session id of about {len(session_of(SESSION_ROWS))} characters", told(by_length["short"])),
         ("a plain row, session id a UUID", told(by_length["uuid"])),

@@ -283,6 +283,7 @@ def verify(data: bytes, vkey: str, witnesses: tuple[str, ...] = ()) -> dict[str,
     demand(signature is not None, f"the checkpoint is not signed by {name!a}, whose key was given")
     check_signature(key, name, signature or b"", text)
     origin, size, root = read_checkpoint(text)
+    demand(origin == name, f"the checkpoint is of the log {origin!a}, and the key is that of {name!a}")
 
     # 2. The rows follow one another, and the last one is under the root that was signed.
     rows = read_rows(rows_part)

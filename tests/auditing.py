@@ -10,17 +10,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from stores.kit import ORIGIN, begin
+
 from donewhen import canonical
 from donewhen.balance import Amounts, Balance
 from donewhen.entry import Entry
 from donewhen.errors import LedgerError
 from donewhen.ledger import Draft, Ledger
 from donewhen.merkle import Frontier, leaf_hash
-from donewhen.notes import Checkpoint, LocalSigner, Verifier, sign_note
+from donewhen.notes import Checkpoint, LocalSigner, sign_note
+from donewhen.stores.log import seal_nothing
 
-SIGNER = LocalSigner("donewhen/log/test", b"\x01" * 32)
-OTHER = LocalSigner("donewhen/log/test", b"\x02" * 32)
-KEY = Verifier.parse(SIGNER.vkey)
+SIGNER = LocalSigner(ORIGIN, b"\x01" * 32)
+OTHER = LocalSigner(ORIGIN, b"\x02" * 32)
+KEY = SIGNER.verifier
 CEILINGS = [50, 1_000_000, None, None, None, None]
 
 
@@ -66,8 +69,13 @@ def abandon(ledger: Ledger, session: str, seq: int) -> None:
     ledger.doubt_reservation(session, seq, draft)
 
 
-def fill(path: Path, signer: LocalSigner | None = SIGNER) -> None:
-    """Write the ledger of 16 rows in 13 commits that the attacks are made on; `s` ends, `u` is left open."""
+def fill(path: Path | str, signer: LocalSigner | None = SIGNER, *, is_ours: bool = True) -> None:
+    """Write the ledger of 16 rows in 13 commits that the attacks are made on; `s` ends, `u` is left open.
+
+    Its log is `ORIGIN`, or has a name of its own where it `is_ours` not.
+    """
+    if is_ours:
+        begin(path, signer)
     with Ledger(path, signer=signer) as ledger:
         start(ledger, "s")  # rows 1, 2
         first = ledger.admit("s", reserve("s"))  # 3
@@ -123,6 +131,13 @@ def attack_data(path: Path, row_id: int, data: dict[str, Any]) -> None:
     attack(path, ("UPDATE entries SET body = ? WHERE id = ?", (canonical.dumps(body).decode(), row_id)))
 
 
+def empty_seal(path: Path, signer: LocalSigner | None) -> tuple[str, tuple[object, ...]]:
+    """Return what stores the checkpoint of no rows."""
+    with closing(sqlite3.connect(path)) as connection:
+        [origin] = connection.execute("SELECT origin FROM log").fetchone()
+    return "INSERT INTO sealed VALUES (?, ?, ?, ?)", (0, 0, seal_nothing(origin, signer).note, b"")
+
+
 def reseal(path: Path, signer: LocalSigner | None, *, relink: bool = True) -> None:
     """Rewrite everything from the rows as they are: the chains, the tree and the checkpoints."""
     with closing(sqlite3.connect(path)) as connection:
@@ -140,7 +155,7 @@ def reseal(path: Path, signer: LocalSigner | None, *, relink: bool = True) -> No
         rows.append(("INSERT INTO entries (id, body) VALUES (?, ?)", (number, spelled.decode())))
         note = text if signer is None else sign_note(text, signer)
         sealed.append(("INSERT INTO sealed VALUES (?, ?, ?, ?)", (number, number - 1, note, nodes)))
-    attack(path, "DELETE FROM sealed", "DELETE FROM entries", *rows, *sealed)
+    attack(path, "DELETE FROM sealed", "DELETE FROM entries", *rows, empty_seal(path, signer), *sealed)
 
 
 def seal_as_it_is(path: Path, signer: LocalSigner | None = None, *, rows: int = 1) -> None:
@@ -157,7 +172,7 @@ def seal_as_it_is(path: Path, signer: LocalSigner | None = None, *, rows: int = 
         note = text if signer is None else sign_note(text, signer)
         sealed.append(("INSERT INTO sealed VALUES (?, ?, ?, ?)", (size, start, note, nodes)))
         nodes, start = b"", size
-    attack(path, "DELETE FROM sealed", *sealed)
+    attack(path, "DELETE FROM sealed", empty_seal(path, signer), *sealed)
 
 
 def append_honestly(path: Path, signer: LocalSigner | None = SIGNER) -> None:

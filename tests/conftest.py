@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from loopback import stay_on_loopback
+from postgres_server import begin_run, end_run
 
 # Before any of them is imported: what a helper asserts is shown as a test's own assertion is.
 pytest.register_assert_rewrite(
@@ -40,6 +41,14 @@ _numbers = itertools.count(1)
 
 # An audit hook sees every socket, whoever opens it, and cannot be taken away again.
 sys.addaudithook(stay_on_loopback)
+
+
+def pytest_configure() -> None:
+    begin_run()
+
+
+def pytest_unconfigure() -> None:
+    end_run()
 
 
 @pytest.fixture(scope="session")

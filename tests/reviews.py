@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from stores.kit import ORIGIN, begin
+
 from donewhen.agent_loop import AgentLoop, LoopResult
 from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.client import ToolCall
@@ -35,8 +37,9 @@ class House:
     def __init__(self, path: Path, **options: Any) -> None:
         self.path = path
         self.clock = FakeClock()
-        self.log_key = LocalSigner("log", bytes([77]) * 32)
+        self.log_key = LocalSigner(ORIGIN, bytes([77]) * 32)
         self.keys = {name: LocalSigner(f"reviewer/{at}", bytes([at]) * 32) for at, name in enumerate(PEOPLE, start=1)}
+        begin(path, self.log_key)
         self.ledger = Ledger(path, signer=self.log_key, now=self.clock.now, **options)
         self.surface = ReviewSurface(path, path, signer=self.log_key, now=self.clock.now)
         self.paid: list[str] = []

@@ -12,6 +12,7 @@ from donewhen.cosignatures import Cosigner
 from donewhen.spec import CHECK_KEYS, Review, Spec
 from donewhen.spec_record import Record
 from donewhen.spec_writer import is_blank
+from donewhen.usage import Price, Rates
 
 PROMISE = {"what_it_does": "Audits a page.", "what_it_does_not": "Changes it.", "done_looks_like": "A report."}
 
@@ -67,6 +68,16 @@ def records(draw: st.DrawFn) -> Record:
     return Record(checkpoint_to=files, witnesses=tuple(witnesses), every_rows=draw(often), every_seconds=draw(often))
 
 
+RATES = st.builds(Rates, **dict.fromkeys(("input", "output", "cache_read", "cache_write"), st.integers(0, 10**12)))
+
+
+@st.composite
+def prices(draw: st.DrawFn) -> Price:
+    starts = [0, *sorted(draw(st.sets(st.integers(1, LARGEST_LIMIT), max_size=2)))]
+    tiers = tuple((start, draw(RATES)) for start in starts)
+    return Price(model=draw(FILLED), source=draw(FILLED), as_of=draw(FILLED), tiers=tiers)
+
+
 def consistent(keep: str, held_tools: tuple[str, ...], **others: object) -> Spec:
     """Return a spec; tools that wait for a person need a conversation that is kept."""
     return Spec(keep="conversation" if held_tools else keep, held_tools=held_tools, **others)
@@ -89,6 +100,7 @@ SPECS = st.builds(
     done_when=st.lists(checks(), max_size=2).map(tuple),
     review=reviews(),
     record=records(),
+    prices=st.lists(prices(), unique_by=lambda price: price.model, max_size=2).map(tuple),
     keep=st.sampled_from(["nothing", "conversation"]),
     bound=st.sampled_from(["strict", "estimate"]),
     model=st.none() | FILLED,

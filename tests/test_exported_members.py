@@ -61,6 +61,7 @@ PUBLIC = [
     "LoopResult",
     "MessagesEndpoint",
     "MissingExtraError",
+    "NotGovernedError",
     "NotKeptError",
     "NotProvableError",
     "NotReleasedError",

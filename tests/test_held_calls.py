@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from reviews import House, ask_to_pay
 
-from donewhen.agent_loop import AgentLoop, _drive
+from donewhen.agent_loop import AgentLoop
 from donewhen.bounds import Transcript
 from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.client import ToolCall
 from donewhen.conversation import Conversation
+from donewhen.driving import drive
 from donewhen.entry import Entry, spell
 from donewhen.errors import LedgerTamperedError
 from donewhen.held_calls import find_refusals, refuse_changed
@@ -163,7 +164,7 @@ def test_a_rejection_in_the_last_moment_still_cancels_the_call(house: House) -> 
         assert not isinstance(step, RunTools)
         return loop._perform(step)
 
-    assert (_drive(flow, perform).outcome, house.paid) == ("done", [])
+    assert (drive(flow, perform).outcome, house.paid) == ("done", [])
     assert "ben: Not this bank." in told(house)[0]["content"]
 
 

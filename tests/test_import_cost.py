@@ -66,7 +66,7 @@ def watch(*modules: str) -> dict[str, list[str]]:
 def core_modules() -> list[str]:
     """Name every module of the core."""
     paths = [path.relative_to(PACKAGE).with_suffix("") for path in sorted(PACKAGE.rglob("*.py"))]
-    core = [path for path in paths if path.parts[0] not in EDGES and path.name != "postgres"]
+    core = [path for path in paths if path.parts[0] not in EDGES and not path.name.startswith("postgres")]
     return [".".join(("donewhen", *path.parts)).removesuffix(".__init__") for path in core]
 
 

@@ -165,7 +165,7 @@ def test_a_name_that_no_signature_line_can_hold_is_refused(name: str) -> None:
 @pytest.mark.parametrize("length", [0, 31, 33])
 def test_keys_have_32_bytes(length: int) -> None:
     with pytest.raises(CheckpointError, match="private key has 32 bytes"):
-        LocalSigner.from_private_bytes("name", bytes(length))
+        LocalSigner("name", bytes(length))
     with pytest.raises(CheckpointError, match="public key has 32 bytes"):
         Verifier("name", bytes(length))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from receipts import COSIGNED_AT, OTHER_WITNESS, WITNESS, cosign, fill
-from stores.kit import SIGNER, STRANGER, add, an_entry, say, tamper
+from stores.kit import ORIGIN, SIGNER, STRANGER, add, an_entry, begin, say, tamper
 
 from donewhen.cosignatures import cosigner_of
 from donewhen.entry import LOG_SESSION, decode, place
@@ -25,9 +26,18 @@ from donewhen.receipt import MOST_BYTES, Receipt, make_receipt, verify_receipt
 
 @pytest.fixture
 def ledger(tmp_store: Path) -> Iterator[Ledger]:
+    begin(tmp_store)
     with Ledger(tmp_store, signer=SIGNER) as ledger:
         fill(ledger)
         yield ledger
+
+
+@contextmanager
+def begun() -> Iterator[Ledger]:
+    with tempfile.TemporaryDirectory() as folder:
+        begin(Path(folder, "l.db"))
+        with Ledger(Path(folder, "l.db"), signer=SIGNER) as ledger:
+            yield ledger
 
 
 def proven(receipt: Receipt | bytes, **options: Any) -> Any:
@@ -81,6 +91,7 @@ def test_a_ledger_opened_for_reading_gives_the_same_receipt(ledger: Ledger) -> N
 
 def test_rows_of_every_kind_and_any_text_are_proven(tmp_store: Path) -> None:
     texts = ["", "\u2028\u0085\x7f", 'quote " and \\', "\U0001f600", "\ud800", "line\nline", "\0"]
+    begin(tmp_store)
     with Ledger(tmp_store, signer=SIGNER) as ledger:
         for number, text in enumerate(texts):
             data = {"target": text, "problem": text, "state": "done", "attests": [number]}
@@ -95,7 +106,7 @@ def test_rows_of_every_kind_and_any_text_are_proven(tmp_store: Path) -> None:
     data=st.data(),
 )
 def test_whatever_was_written_each_session_turn_and_row_is_proven(commits: Any, data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder, "l.db"), signer=SIGNER) as ledger:
+    with begun() as ledger:
         for commit in commits:
             add(ledger.store, *[an_entry(f"s{number}", turn_count=number % 2) for number in commit])
         number = data.draw(st.sampled_from(sorted({number for commit in commits for number in commit})))
@@ -202,6 +213,7 @@ def test_a_turn_and_a_row_cannot_both_be_asked_for(ledger: Ledger) -> None:
 
 
 def test_a_checkpoint_that_was_never_sealed_is_told(tmp_store: Path) -> None:
+    begin(tmp_store)
     with Ledger(tmp_store, signer=SIGNER) as ledger:
         add(ledger.store, *[an_entry() for _ in range(3)])
         assert make_receipt(ledger, "s", size=3).index == 2
@@ -250,7 +262,7 @@ def receipt_of(bodies: list[str], *shown: int, index: int | None = None) -> Rece
     frontier, nodes = Frontier(), {}
     for number, leaf in enumerate(leaves):
         nodes.update({(level, number >> level): node for level, node in enumerate(frontier.append(leaf))})
-    note = sign_note(Checkpoint("log", len(leaves), frontier.root()).text(), SIGNER)
+    note = sign_note(Checkpoint(ORIGIN, len(leaves), frontier.root()).text(), SIGNER)
     last = shown[-1] - 1 if index is None else index
     path = inclusion_proof(last, len(leaves), lambda level, place: nodes[level, place])
     return Receipt(bodies=tuple([bodies[row - 1] for row in shown]), index=last, proof=tuple(path), note=note)
@@ -359,4 +371,4 @@ def test_the_form_of_the_file_is_the_documented_one(ledger: Ledger) -> None:
     assert [decode(body, strict=True) for body in bodies] == ledger.rows("session-1")
     assert re.fullmatch(r"c2sp\.org/tlog-proof@v1\nindex 7(\n[A-Za-z0-9+/]{43}=)+", proof)
     assert re.fullmatch(rf"{ledger.origin}\n11\n[A-Za-z0-9+/]{{43}}=", checkpoint)
-    assert re.fullmatch(r"— test [A-Za-z0-9+/=]+\n", signature)
+    assert re.fullmatch(r"— donewhen\.local/0{16} [A-Za-z0-9+/=]+\n", signature)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymerkle import InmemoryTree, verify_inclusion
 from receipts import AUDITOR, OTHER_WITNESS, PROGRAM, WITNESS, both_say, cosign, fill, run_program
-from stores.kit import SIGNER, STRANGER, add, an_entry, say
+from stores.kit import SIGNER, STRANGER, add, an_entry, begin, say
 
 from donewhen import canonical
 from donewhen.cosignatures import cosigner_of
@@ -30,11 +30,13 @@ W1, W2 = cosigner_of(WITNESS).vkey, cosigner_of(OTHER_WITNESS).vkey
 
 def make(*, witnesses: bool) -> bytes:
     """Return a receipt of three rows, cosigned or not."""
-    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder, "l.db"), signer=SIGNER) as ledger:
-        fill(ledger)
-        if witnesses:
-            cosign(ledger, WITNESS, OTHER_WITNESS)
-        return make_receipt(ledger, "session-1").dumps()
+    with tempfile.TemporaryDirectory() as folder:
+        begin(Path(folder, "l.db"))
+        with Ledger(Path(folder, "l.db"), signer=SIGNER) as ledger:
+            fill(ledger)
+            if witnesses:
+                cosign(ledger, WITNESS, OTHER_WITNESS)
+            return make_receipt(ledger, "session-1").dumps()
 
 
 PLAIN, COSIGNED = make(witnesses=False), make(witnesses=True)

@@ -5,7 +5,6 @@ What happens in a turn, and in which order, is told in `flow.py`; this file only
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -13,13 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from donewhen.attempts import provider_failure
 from donewhen.bounds import BoundKind, Transcript
 from donewhen.checks import Check, CheckContext, protected_digests
 from donewhen.circuit_breaker import CircuitBreaker
-from donewhen.client import Failure, LLMClient, MessagesEndpoint, Reply, ToolCall, classify, read_reply
+from donewhen.client import Failure, LLMClient, MessagesEndpoint, Reply, ToolCall, read_reply
 from donewhen.conversation import Conversation
+from donewhen.driving import adrive, drive
 from donewhen.errors import ReplyError, SpecError
-from donewhen.flow import Flow, Run
+from donewhen.flow import Run
 from donewhen.ledger import Ledger
 from donewhen.opening import open_session
 from donewhen.prices import find_price as find_listed_price
@@ -28,6 +29,7 @@ from donewhen.spec import Spec
 from donewhen.spec_writer import SpecResult
 from donewhen.steps import CallClient, LoopResult, RunChecks, RunTools, Settings, Step, Write
 from donewhen.tools import ToolResult, refuse_unknown, toolbox
+from donewhen.written import written
 
 if TYPE_CHECKING:
     from donewhen.session import Session
@@ -234,7 +236,7 @@ class AgentLoop(_Loop):
 
     def _drive(self, task: str | None, *, resume: bool) -> LoopResult:
         flow = self._open(resume=resume).flow(task)
-        return _drive(flow, self._perform)
+        return drive(flow, self._perform)
 
     def _perform(self, step: Step) -> Any:
         if isinstance(step, Write):
@@ -278,14 +280,14 @@ class AsyncAgentLoop(_Loop):
         return await self._drive(task, resume=True)
 
     async def _drive(self, task: str | None, *, resume: bool) -> LoopResult:
-        run = await _written(lambda: self._open(resume=resume))
-        return await _adrive(run.flow(task), self._perform)
+        run = await written(lambda: self._open(resume=resume))
+        return await adrive(run.flow(task), self._perform)
 
     async def _perform(self, step: Step) -> Any:
         import asyncio
 
         if isinstance(step, Write):
-            return await _written(step.do)
+            return await written(step.do)
         if isinstance(step, CallClient):
             return await self._call(step)
         if isinstance(step, RunTools):
@@ -313,64 +315,6 @@ class AsyncAgentLoop(_Loop):
     async def _timed(self, doing: Awaitable[_T]) -> tuple[_T, int]:
         start = self._monotonic()
         return await doing, self._ms_since(start)
-
-
-def _drive(flow: Flow, perform: Callable[[Step], Any]) -> LoopResult:
-    """Perform what the flow yields, and send it what came of it."""
-    try:
-        step = next(flow)
-        while True:
-            try:
-                came = perform(step)
-            except BaseException as error:  # noqa: BLE001 - the flow writes what happened, then lets it pass
-                step = flow.throw(error)
-            else:
-                step = flow.send(came)
-    except StopIteration as end:
-        return end.value
-
-
-async def _adrive(flow: Flow, perform: Callable[[Step], Awaitable[Any]]) -> LoopResult:
-    """Perform what the flow yields, and send it what came of it."""
-    try:
-        step = next(flow)
-        while True:
-            try:
-                came = await perform(step)
-            except BaseException as error:  # noqa: BLE001 - the flow writes what happened, then lets it pass
-                step = flow.throw(error)
-            else:
-                step = flow.send(came)
-    except StopIteration as end:
-        return end.value
-
-
-async def _written(do: Callable[[], _T]) -> _T:
-    """Do something with the ledger in a thread; a cancel in its middle waits until it is written."""
-    import asyncio
-
-    task = asyncio.ensure_future(asyncio.to_thread(do))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            # Cancelled again while it waits: what is half written is not left alone for that either.
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait({task})
-        task.exception()  # the cancel is what passes; that the write failed as well is known to whoever resumes
-        raise
-
-
-def provider_failure(error: Exception) -> Failure:
-    """Return what a provider's error means.
-
-    Raises:
-        Exception: the error itself, where no provider and no network says so: a bug must not look like bad weather.
-    """
-    failure = classify(error)
-    if failure.status is None and not failure.rejected and not failure.retryable:
-        raise error
-    return failure
 
 
 def _budget_of(budget: str | None, terms: Mapping[str, Any] | None) -> str | None:

@@ -1,8 +1,8 @@
 """How many tokens a request can at most use, worked out before it is sent.
 
-A byte-level tokenizer makes at most one token of a byte; one that normalises first (NFKC) makes at most one of a byte
-of the normalised text. So ``max(len(utf8), len(utf8(NFKC)))`` of everything new, with an overhead for each message and
-tool, bounds the input. What a provider has already counted need not be bounded again: where the beginning of a request
+A byte-level tokenizer makes at most one token of a byte; one that normalises first (NFC, NFKC) makes at most one of a
+byte of the normalised text. So the longest of the three in bytes, of everything new, with an overhead for each message
+and tool, bounds the input; ``benchmarks/bounds.py`` holds it against real tokenizers. What a provider has already counted need not be bounded again: where the beginning of a request
 is word for word what the last call ended with, the measured tokens of that call stand in for it. A `Transcript` knows
 this by a digest that rolls: a turn hashes its new messages only, never the history.
 

@@ -8,6 +8,7 @@ DonewhenError
     PriceUnknownError     a cost ceiling is set and the model's price is not known
     UnboundedRequestError nobody can say how much the request can at most use
     ReplyError            the client returned something that is not a reply
+    NotGovernedError      a part of a guarded client could spend without a reservation (also an AttributeError)
   ToolError               a tool cannot be described to a model, or was called wrongly
   CheckError              a check itself is broken (which is not "not met")
   LedgerError
@@ -65,10 +66,7 @@ class SpecError(DonewhenError, ValueError):
         self, problem: str, *, field: str | None = None, value: object = None, path: str | None = None
     ) -> None:
         super().__init__(problem)
-        self.problem = problem
-        self.field = field
-        self.value = value
-        self.path = path
+        self.problem, self.field, self.value, self.path = problem, field, value, path
 
     def __str__(self) -> str:
         where = ": ".join(part for part in (self.path, self.field) if part)
@@ -88,10 +86,12 @@ class CircuitBreakerError(DonewhenError):
 
     def __init__(self, reason: str, turn_count: int, accumulated_tokens: int, *, breach: Breach | None = None) -> None:
         super().__init__(reason, turn_count, accumulated_tokens)
-        self.reason = reason
-        self.turn_count = turn_count
-        self.accumulated_tokens = accumulated_tokens
-        self.breach = breach
+        self.reason, self.turn_count, self.accumulated_tokens, self.breach = (
+            reason,
+            turn_count,
+            accumulated_tokens,
+            breach,
+        )
 
     def __str__(self) -> str:
         text = f"{self.reason} (turn={self.turn_count}, tokens={self.accumulated_tokens})"
@@ -116,7 +116,7 @@ class PriceUnknownError(CallError):
     def __str__(self) -> str:
         return (
             f"{self.problem} for the model {self.model!r}, so a cost ceiling cannot be kept. "
-            "Give a price, or take the cost ceiling away."
+            "Give one in the spec (`prices`), or take the cost ceiling away."
         )
 
 
@@ -133,6 +133,10 @@ class UnboundedRequestError(CallError):
 
 class ReplyError(CallError):
     """Tell that a client returned something that is not a reply."""
+
+
+class NotGovernedError(CallError, AttributeError):
+    """Tell that a part of a guarded client could spend without a reservation, so that it is not there."""
 
 
 class ToolError(DonewhenError):
@@ -180,9 +184,7 @@ class LedgerTamperedError(LedgerError):
 
     def __init__(self, problem: str, *, row_id: int | None = None, size: int | None = None) -> None:
         super().__init__(problem)
-        self.problem = problem
-        self.row_id = row_id
-        self.size = size
+        self.problem, self.row_id, self.size = problem, row_id, size
 
     def __str__(self) -> str:
         return self.problem if self.row_id is None else f"row {self.row_id}: {self.problem}"
@@ -225,9 +227,7 @@ class WitnessRefusedError(WitnessError):
     def __init__(self, name: str, status: int, said: str, *, size: int | None = None) -> None:
         super().__init__(name, f"it does not cosign ({status}): {said}")
         self.args = (name, status, said)
-        self.status = status
-        self.said = said
-        self.size = size
+        self.status, self.said, self.size = status, said, size
 
 
 class NotKeptError(LedgerError):

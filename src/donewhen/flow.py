@@ -14,11 +14,12 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from donewhen.attempts import close_attempt, interrupted, pause_before
 from donewhen.checks import Check, CheckResult
 from donewhen.client import Failure, Reply, ToolCall
 from donewhen.conversation import Conversation
 from donewhen.drafts import check_draft, end_draft, tool_draft
-from donewhen.errors import CircuitBreakerError, HaltedError, LedgerUnavailableError, PermitClosedError, SpecError
+from donewhen.errors import CircuitBreakerError, HaltedError, LedgerUnavailableError, SpecError
 from donewhen.held_calls import turn_down
 from donewhen.ledger import Draft
 from donewhen.session import Permit, Session, Settlement
@@ -40,13 +41,6 @@ WENT_WRONG: Mapping[str, str] = {
 CUT_OFF = "The reply was cut off at its token limit, so this call was not run. Ask for it again, in a shorter reply."
 REFUSED = "A ceiling stopped the session, so this call was not run. Ask for it again if it is still needed."
 INTERRUPTED = "The session was interrupted: whether this call ran is not known, and it was not run again."
-
-LONGEST_WAIT_SECONDS = 300.0
-"""The longest wait for a provider where time has no ceiling."""
-
-FIRST_BACKOFF_SECONDS = 0.5
-LONGEST_BACKOFF_SECONDS = 30.0
-
 
 Flow = Generator[Step, Any, LoopResult]
 Part = Generator[Step, Any, "LoopResult | None"]
@@ -212,24 +206,11 @@ class Run:
     def _close_attempt(self, failure: Failure, ms: int) -> None:
         permit, self.permit = self.permit, None
         assert permit is not None
-        close = self.session.release if failure.rejected else self.session.abandon
-        close(permit, failure, execution_time_ms=ms)
+        close_attempt(self.session, permit, failure, ms)
 
     def _pause_before(self, attempt: int, failure: Failure) -> float | str:
-        """Return the seconds to wait before another attempt, or the sentence that says why there is none."""
-        if not failure.retryable:
-            return f"{failure.problem}; another attempt would not help"
-        if attempt > self.settings.max_attempts:
-            return f"{failure.problem}, {self.settings.max_attempts} times"
-        longest = LONGEST_BACKOFF_SECONDS
-        seconds = min(longest, FIRST_BACKOFF_SECONDS * 2 ** (attempt - 2)) * (0.5 + self.settings.jitter() / 2)
-        if failure.retry_after_seconds is not None:
-            seconds = max(seconds, failure.retry_after_seconds)
-        allowed = self.session.milliseconds_left()
-        left = LONGEST_WAIT_SECONDS if allowed is None else allowed / 1000
-        if seconds > left:
-            return f"{failure.problem} and asks to wait {seconds:.0f} s, longer than the {left:.0f} s that are allowed"
-        return seconds
+        settings = self.settings
+        return pause_before(self.session, attempt, failure, max_attempts=settings.max_attempts, jitter=settings.jitter)
 
     # -- writes --------------------------------------------------------------------------------------------------
 
@@ -310,15 +291,9 @@ class Run:
         return end_draft(self.session.session_id, outcome, reason, output, self.session.ledger.hasher)
 
     def _interrupted(self, error: BaseException) -> None:
-        """Write what happened to the attempt under way, before an interruption passes."""
         permit, self.permit = self.permit, None
-        if permit is None:
-            return
-        failure = Failure(rejected=not self.sent, problem=f"interrupted by {type(error).__name__}")
-        # Where even that cannot be written, or was written a moment ago, the interruption still is what passes: the
-        # reservation stands, so nothing is understated.
-        with contextlib.suppress(LedgerUnavailableError, PermitClosedError):
-            (self.session.abandon if self.sent else self.session.release)(permit, failure)
+        if permit is not None:
+            interrupted(self.session, permit, error, sent=self.sent)
 
     # -- resuming ------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,8 @@ from donewhen.ledger import Ledger
 from donewhen.policy import Grounds, Output
 from donewhen.progress import Progress, WaitingCall, read_progress
 from donewhen.spec_writer import QUESTIONS, SpecResult
+from donewhen.stores.opening import named
+from donewhen.stores.postgres_url import is_url
 from donewhen.texts import hash_input
 
 LOOKED_BACK = 50
@@ -295,9 +297,11 @@ def _answers(spec: LedgerRow) -> dict[str, str]:
 
 def is_empty(path: str | os.PathLike[str]) -> bool:
     """Tell whether there is nothing in a file, or no file."""
+    if is_url(path):
+        return False  # what is there, the server says
     return not os.path.exists(path) or os.path.getsize(path) == 0
 
 
 def no_rows(path: str | os.PathLike[str]) -> str:
     """Return the sentence for a session that has no rows."""
-    return f"{os.fspath(path)} has no rows of it to show"
+    return f"{named(os.fspath(path))} has no rows of it to show"

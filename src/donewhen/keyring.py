@@ -160,11 +160,9 @@ class Keyring:
             if change.action != ROTATE:
                 continue
             if not keys or change.old != keys[-1][1]:
-                now = keys[-1][1].partition("+")[0] if keys else "none"
-                raise LedgerTamperedError(
-                    f"a rotation starts from the key {change.old.partition('+')[0]!r}, and the log's was {now!r}",
-                    row_id=change.row_id,
-                )
+                now = keys[-1][1] if keys else "none"
+                problem = f"a rotation starts from the key {change.old}, and the log's was {now}"
+                raise LedgerTamperedError(problem, row_id=change.row_id)
             keys.append((change.row_id + 1, change.vkey))
         return keys
 

@@ -25,7 +25,7 @@ from donewhen.ledger_budgets import BudgetLedger
 from donewhen.ledger_erase import EraseLedger
 from donewhen.ledger_keys import KeyLedger
 from donewhen.ledger_reads import LedgerReads
-from donewhen.stores.sqlite import SQLiteStore
+from donewhen.stores.opening import open_store
 from donewhen.texts import SALT_BYTES, Hasher, commit_to, encode_text
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def utc_now() -> datetime:
 
 
 class Ledger(LedgerReads, KeyLedger, BudgetLedger, EraseLedger):
-    """Keep the record of every call, append-only, in one SQLite file.
+    """Keep the record of every call, append-only, in one SQLite file or one log on PostgreSQL.
 
     Args:
-        db_path: the file; made on first use.
+        db_path: the file, made on first use; or ``postgresql://host/database#log``.
         signer: signs the log's checkpoints. None: the ledger is unsigned, and whatever reads it says so.
         now: aware UTC, handed in by tests.
         random: so many random bytes, handed in by tests.
@@ -78,6 +78,7 @@ class Ledger(LedgerReads, KeyLedger, BudgetLedger, EraseLedger):
         LedgerUnavailableError: the file cannot be opened.
         LedgerFormatError: it is something else's database, or was made by the tutorial's own code.
         LedgerError: the log has a key and `signer` is not its newest, or has none and a signer was given.
+        MissingExtraError: it is on PostgreSQL, and the ``postgres`` extra is not installed.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Ledger(LedgerReads, KeyLedger, BudgetLedger, EraseLedger):
         self._now = now
         self._random = random
         self._reserved: dict[tuple[str, int], Amounts] = {}  # of the reservations that this process made
-        self._store: Store = store or SQLiteStore(
+        self._store: Store = store or open_store(
             self.db_path, signer=signer, now=now, random=random, read_only=read_only
         )
         if elsewhere is not None and not read_only:

@@ -12,6 +12,7 @@ from donewhen.entry import LOG_SESSION, Entry, LedgerRow
 from donewhen.errors import LedgerError
 from donewhen.keyring import ENROLL, KIND, REVOKE, ROTATE, Keyring
 from donewhen.notes import Verifier
+from donewhen.stores.log import log_verifier
 
 if TYPE_CHECKING:
     from donewhen.notes import Signer
@@ -40,8 +41,8 @@ class KeyLedger:
             LedgerError: the ledger is unsigned, or the key was the log's before or is a reviewer's.
             LedgerUnavailableError: the store could not be written; says what is and is not stored.
         """
-        data = {"action": ROTATE, "vkey": new_signer.vkey, "why": arguments.said("why", why)}
-        data |= _signed_by(who, made_by)
+        vkey = log_verifier(self._store.origin, new_signer).vkey
+        data = {"action": ROTATE, "vkey": vkey, "why": arguments.said("why", why), **_signed_by(who, made_by)}
         with self._store.writing() as tx:
             # Nobody else writes while this transaction is open, so what is read here is still so when it ends.
             keyring = Keyring.read(self._store)
@@ -51,7 +52,7 @@ class KeyLedger:
                     f"{self._store.path} was begun without a key, so there is none to rotate. Begin a new ledger with "
                     "a key, and keep this one as it is."
                 )
-            self._refuse_known(keyring, new_signer.vkey)
+            self._refuse_known(keyring, vkey)
             row = tx.append(_entry({**data, "old": old}), ())
             tx.hand_over(new_signer)
         return row

@@ -37,6 +37,11 @@ class LedgerReads:
         return self._store.path
 
     @property
+    def address(self) -> str:
+        """Return what opens it again: a path, or a URL that may hold a password."""
+        return self._store.address
+
+    @property
     def origin(self) -> str:
         """Return the log's name."""
         return self._store.origin

@@ -111,6 +111,14 @@ class Verifier:
         """Return the text that `parse` reads."""
         return make_vkey(self.name, ED25519, self.public_key)
 
+    def named(self, name: str) -> Verifier:
+        """Return the same key under another name. That under which a key signs a log is the log's own: its origin.
+
+        Raises:
+            CheckpointError: the name cannot stand in a signature line.
+        """
+        return Verifier(name, self.public_key)
+
     def verify(self, message: bytes, signature: bytes) -> bool:
         """Tell whether a signature over a message is this key's.
 
@@ -161,15 +169,6 @@ class LocalSigner:
             CheckpointError: the name cannot stand in a signature line.
         """
         return cls(name, random(KEY_BYTES))
-
-    @classmethod
-    def from_private_bytes(cls, name: str, private_bytes: bytes) -> LocalSigner:
-        """Take up a private key of 32 bytes, as `private_bytes` gives it.
-
-        Raises:
-            CheckpointError: the name cannot stand in a signature line, or the key is not 32 bytes.
-        """
-        return cls(name, private_bytes)
 
     @classmethod
     def parse(cls, skey: str) -> LocalSigner:
@@ -281,12 +280,13 @@ def checkpoint_text(origin: str, size: int, root: bytes) -> str:
     return f"{origin}\n{size}\n{to_base64(root)}\n"
 
 
-def sign_note(text: str, signer: Signer) -> str:
+def sign_note(text: str, signer: Signer, name: str | None = None) -> str:
     """Sign text into a note.
 
     Args:
         text: whole lines, the last one ended too; no control characters.
         signer: holds the private key.
+        name: the name that the key has in this note; of a log's checkpoint it is the log's. None: the signer's own.
 
     Returns:
         The note: the text, a blank line, one signature line.
@@ -297,11 +297,12 @@ def sign_note(text: str, signer: Signer) -> str:
     Source: C2SP signed-note.
     """
     refuse_bad_text(text)
-    key_hash = _parse_vkey(signer.vkey).key_hash
+    name = name or signer.name
+    key_hash = key_hash_of(name, ED25519, _parse_vkey(signer.vkey).public_key)
     signature = signer.sign(text.encode("utf-8"))
     if len(signature) != SIGNATURE_BYTES:
         raise CheckpointError(f"{signer.name} gave {len(signature)} bytes, which is no Ed25519 signature")
-    return f"{text}\n{make_line(signer.name, key_hash, signature)}\n"
+    return f"{text}\n{make_line(name, key_hash, signature)}\n"
 
 
 def open_note(note: str, verifier: Verifier) -> str:
@@ -326,6 +327,26 @@ def open_note(note: str, verifier: Verifier) -> str:
             f"the signature of {verifier.name} is not good: the note was changed, or not signed by it"
         )
     return text
+
+
+def open_checkpoint(note: str, verifier: Verifier) -> Checkpoint:
+    """Return the checkpoint in a note, if it is of the log that the verifier's key is named after, and signed by it.
+
+    One private key may sign many logs, and a signature line's name is not signed. The log's name in the checkpoint is.
+
+    Args:
+        note: the checkpoint as it was stored or sent.
+        verifier: the log's public key.
+
+    Raises:
+        CheckpointError: it is not signed by the key, is no checkpoint, or is of another log.
+
+    Source: C2SP tlog-checkpoint.
+    """
+    checkpoint = Checkpoint.parse(open_note(note, verifier))
+    if checkpoint.origin != verifier.name:
+        raise CheckpointError(f"it is of the log {checkpoint.origin}, and the key is that of {verifier.name}")
+    return checkpoint
 
 
 def add_signature_lines(note: str, lines: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ from donewhen.policy import Grounds, policy_data
 from donewhen.progress import PAUSED_OUTCOMES, Progress, read_progress
 from donewhen.repeats import Repeats, repeats_of
 from donewhen.session import Session
+from donewhen.spec_prices import agreed_price
 from donewhen.spec_writer import is_blank
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def open_session(
         bound: ``strict`` or ``estimate``; see `donewhen.bounds`.
         held_tools: names of tools whose calls wait for a person.
         protect: takes the digests of protected paths; called for a new session only.
-        find_price: returns the price of a model, None where it is not known.
+        find_price: returns the price of a model, None where it is not known. One that the terms say goes before it.
         resume: also go on with a session that a ceiling has stopped, once one has been raised, or a halt.
         budget: the budget that the session stands under, as ``Ledger.new_budget`` began it. Fixed when it first opens.
         parent: the session that it is a child of; see `Session.child`. It then stands where its parent does.
@@ -107,7 +108,7 @@ def open_session(
         opened_balance=opened.after[-1],
         repeats=opening.repeats,
         monotonic=monotonic,
-        find_price=find_price,
+        find_price=agreed_price(terms, find_price),
         open_child=_open_child,
         held_tools=frozenset(held_tools),
         protected=opening.protected,

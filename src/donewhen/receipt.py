@@ -30,7 +30,7 @@ from donewhen.errors import (
 )
 from donewhen.keyring import Keyring
 from donewhen.merkle import HASH_BYTES, leaf_hash, verify_inclusion
-from donewhen.notes import Checkpoint, Verifier, add_signature_lines, open_note
+from donewhen.notes import Verifier, add_signature_lines, open_checkpoint
 from donewhen.signature_lines import CONTROLS, from_base64, to_base64
 from donewhen.stores.log import inclusion_proof
 
@@ -158,8 +158,8 @@ def make_receipt(
     """
     store = ledger.store
     newest = store.newest_sealed() if size is None else _sealed_exactly(store, size)
-    rows = [] if newest is None else [row for row in store.read_session(session_id) if row.id <= newest.size]
-    if newest is None or not rows:
+    rows = [row for row in store.read_session(session_id) if row.id <= newest.size]
+    if not rows:
         raise SessionNotFoundError(session_id, f"no such session in {ledger.path}")
     if store.vkey is None:
         raise NotProvableError("the ledger is unsigned, and a receipt proves nothing without the signature of a key")
@@ -186,7 +186,8 @@ def verify_receipt(receipt: Receipt | bytes, verifier: Verifier, *, witnesses: S
 
     Args:
         receipt: the file's bytes, or what was read of it.
-        verifier: the log's public key, from whoever vouches for it. After a rotation it is the newest.
+        verifier: the log's public key, from whoever vouches for it. After a rotation it is the newest. It is of this
+            log alone: another log's checkpoint is refused, whatever private key signed it.
         witnesses: who must have cosigned the checkpoint, each of them.
 
     Raises:
@@ -198,7 +199,7 @@ def verify_receipt(receipt: Receipt | bytes, verifier: Verifier, *, witnesses: S
     if isinstance(receipt, bytes):
         receipt = Receipt.loads(receipt)
     with _refusing_bad_notes():
-        checkpoint = Checkpoint.parse(open_note(receipt.note, verifier))
+        checkpoint = open_checkpoint(receipt.note, verifier)
     rows = _read_rows(receipt.bodies)
     if rows[-1].id != receipt.index + 1:
         raise LedgerTamperedError(f"the proof is of row {receipt.index + 1}, not of the last row", row_id=rows[-1].id)

@@ -46,6 +46,7 @@ from donewhen.ledger_balances import find_holders
 from donewhen.ledger_budgets import halted_error
 from donewhen.owner import this_process
 from donewhen.repeats import Repeats
+from donewhen.session_call import SessionCalls
 
 if TYPE_CHECKING:
     from donewhen.progress import Progress
@@ -90,7 +91,7 @@ class Settlement:
 
 
 @dataclass(kw_only=True)
-class Session:
+class Session(SessionCalls):
     """One run under one spec. Made by `donewhen.opening.open_session`; safe to share between threads."""
 
     ledger: Ledger
@@ -113,7 +114,7 @@ class Session:
     opened_balance: Balance
     """As the row that opened it left it."""
     left: bool = False
-    """Whether whoever opened it has let go of it."""
+    at_leave: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
     _ended: str | None = None
     _started: float = 0.0
     _balance: Balance = field(init=False)
@@ -143,16 +144,6 @@ class Session:
         """Return how much of the time ceiling is left; None where time has no ceiling."""
         allowed = self.newest_balance.ceilings.milliseconds
         return None if allowed is None else max(0, allowed - self.elapsed_ms)
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.leave()
-
-    def leave(self) -> None:
-        """Let go of the session: without an end it is interrupted, and can be opened again."""
-        self.left = True
 
     def child(self, spec: Answers, circuit_breaker: CircuitBreaker | None = None, **options: Any) -> Session:
         """Open a session under this one, for a sub-agent: it can never have more than this one has left, at any moment.

@@ -113,7 +113,9 @@ def split_vkey(vkey: str, algorithm: bytes, what: str) -> tuple[str, bytes]:
     Source: C2SP signed-note, verifier keys.
     """
     if vkey.startswith(SKEY_PREFIX):
-        raise CheckpointError("this is a signer key, which is private: give the verifier key (log.vkey) instead")
+        raise CheckpointError(
+            "this is a signer key, which is private: give the verifier key instead ('donewhen key show')"
+        )
     parts = vkey.split("+", 2)
     key = from_base64(parts[-1])
     if len(parts) != 3 or key is None or key[:1] != algorithm:

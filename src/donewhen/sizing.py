@@ -114,11 +114,14 @@ def minimum_output(kind: BoundKind) -> int:
 
 
 def text_bytes(text: str) -> int:
-    """Return the most tokens that a byte-level or NFKC tokenizer can make of a text."""
+    """Return the most tokens that a byte-level tokenizer can make of a text, whether or not it normalises first.
+
+    Either form can be the longest of the three: NFC makes more of some characters, NFKC less of others beside them.
+    """
     if text.isascii():
         return len(text)
-    raw = len(text.encode("utf-8", "surrogatepass"))
-    return max(raw, len(unicodedata.normalize("NFKC", text).encode("utf-8", "surrogatepass")))
+    forms = (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFKC", text))
+    return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
 
 
 def text_estimate(text: str) -> int:
@@ -144,9 +147,10 @@ class Sizer:
     def message(self, message: Mapping[str, Any]) -> int:
         """Return the size of a message."""
         # Some providers' messages carry more than content, such as tool calls.
-        others = message.keys() - _MESSAGE_FIELDS
-        size = self.over.message + self.content(message.get("content", ""))
-        return size + (self.json({key: message[key] for key in others}) if others else 0)
+        others = {key: message[key] for key in message.keys() - _MESSAGE_FIELDS}
+        inside = message.get("content", "")
+        size = self.over.message + (self.result(inside) if message.get("role") == "tool" else self.content(inside))
+        return size + (self.json(others) + self.arguments(others) if others else 0)
 
     def content(self, content: object) -> int:
         """Return the size of a message's content: a text, or blocks."""
@@ -172,17 +176,55 @@ class Sizer:
             return self.over.block + self.text(str(fields.get("text", "")))
         if kind in ("tool_result", "function_call_output"):
             rest = {name: value for name, value in fields.items() if name not in ("content", "output")}
-            return self.over.block + self.json(rest) + self.content(fields.get("content", fields.get("output", "")))
+            return self.over.block + self.json(rest) + self.result(fields.get("content", fields.get("output", "")))
         if kind == "document" and _source_type(fields) in ("text", "content"):
             inside = self.content(fields["source"].get("content", ""))  # counted twice, which is safe and simple
             return self.over.block + inside + self.json(fields)
         if kind in _COUNTED_BLOCKS:
-            return self.over.block + self.json(fields)
+            return self.over.block + self.json(fields) + self.arguments(fields)
         raise UnboundedRequestError(f"a block of type {kind!r}, whose size cannot be known here")
 
     def json(self, value: object) -> int:
         """Return the size of plain data as it would stand in a prompt."""
         return self.text(_PROMPT_ENCODER.encode(value))
+
+    def result(self, content: object) -> int:
+        """Return the size of what a tool returned: a text, or blocks, which some providers join and spell as JSON."""
+        text = content if isinstance(content, str) else "".join(_texts(content))
+        return self.content(content) + self._respelled(text)
+
+    def arguments(self, fields: Mapping[str, Any]) -> int:
+        """Return what may come on top where the arguments of calls are given as text and spelled anew."""
+        calls = [fields, *_mappings(fields.get("tool_calls"))]
+        functions = [*calls, *_mappings([call.get("function") for call in calls])]
+        given = [function.get("arguments") for function in functions]
+        return sum(self._respelled(text) for text in given if isinstance(text, str))
+
+    def _respelled(self, text: str) -> int:
+        """Return how much longer a text can get that a provider's template spells as JSON, or reads as JSON first.
+
+        ``[0,0]`` becomes ``[0, 0]``, ``1e15`` becomes ``1000000000000000.0``, a control character six.
+        Source: mistral-common 1.13, `_prepare_tool_result` and `_prepare_function_call` in tokenizers/instruct.py.
+        """
+        spelled = [_PROMPT_ENCODER.encode(text), *_spelled_anew(text)]
+        return max(0, max(map(self.text, spelled)) - self.text(text))
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return []
+    return [cast("Mapping[str, Any]", each) for each in cast("Sequence[object]", value) if isinstance(each, Mapping)]
+
+
+def _spelled_anew(text: str) -> list[str]:
+    try:
+        return [_PROMPT_ENCODER.encode(json.loads(text))]
+    except (ValueError, RecursionError):  # not JSON, or nothing that a template could read as JSON either
+        return []
+
+
+def _texts(content: object) -> list[str]:
+    return [str(block.get("text", "")) for block in _mappings(content)]
 
 
 def _source_type(fields: Mapping[str, Any]) -> object:

@@ -14,9 +14,11 @@ from typing import Any, Literal, cast
 from donewhen.balance import CEILING_NAMES, Ceilings
 from donewhen.circuit_breaker import DEFAULT_TOKEN_LIMIT, DEFAULT_TURN_LIMIT, FEWEST_REPEATS, LARGEST_LIMIT
 from donewhen.errors import SpecError
+from donewhen.spec_prices import check_prices, price_terms, prices_from_terms
 from donewhen.spec_record import Record
 from donewhen.spec_rules import budget_name, filled_text, flag, items, names, one_of, shown, whole
 from donewhen.spec_writer import QUESTIONS, SpecResult, text_fault
+from donewhen.usage import Price
 
 CHECK_KEYS: Mapping[str, str] = {
     "shell": "command",
@@ -106,6 +108,8 @@ class Spec:
     budget: str | None = None
     """The budget that every session of this spec stands under. None: none."""
     record: Record = field(default_factory=Record)
+    prices: tuple[Price, ...] = ()
+    """What models cost; these go before any list."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be kept, and take copies of what could be changed from outside.
@@ -126,6 +130,7 @@ class Spec:
         if self.budget is not None:
             budget_name("budget", self.budget)
         object.__setattr__(self, "held_tools", names("held_tools", self.held_tools))
+        object.__setattr__(self, "prices", check_prices(self.prices))
         if self.held_tools and self.keep != "conversation":
             problem = 'a session that waits for a person goes on in its middle, so this needs keep = "conversation"'
             raise SpecError(problem, field="held_tools", value=list(self.held_tools))
@@ -150,11 +155,8 @@ class Spec:
             "held_tools": list(self.held_tools),
         }
         # Absent where nothing is said, so that a spec from before one could say it keeps its hash.
-        if self.budget is not None:
-            said["budget"] = self.budget
-        if self.record.terms():
-            said["record"] = self.record.terms()
-        return said
+        later = {"budget": self.budget, "record": self.record.terms(), "prices": price_terms(self.prices)}
+        return {**said, **{name: value for name, value in later.items() if value}}
 
     @classmethod
     def from_terms(cls, result: SpecResult, terms: Mapping[str, object]) -> Spec:
@@ -164,13 +166,14 @@ class Spec:
             SpecError: these are not the terms of a spec.
         """
         expected = {known.name for known in fields(cls)} - set(QUESTIONS)
-        if {*terms, "budget", "record"} != expected:
+        if {*terms, "budget", "record", "prices"} != expected:
             raise SpecError("these are not the terms of a spec", field="terms", value=sorted(terms))
-        others: dict[str, object] = {"budget": None, "record": {}, **terms}
+        others: dict[str, object] = {"budget": None, "record": {}, "prices": [], **terms}
         try:
             others["ceilings"] = Ceilings(**cast("dict[str, int | None]", others["ceilings"]))
             others["review"] = Review(**cast("dict[str, Any]", others["review"]))
             others["record"] = Record(**cast("dict[str, Any]", others["record"]))
+            others["prices"] = prices_from_terms(others["prices"])
             others["done_when"] = _with_floats(others["done_when"])
             promise = {name: getattr(result, name) for name in QUESTIONS}
             return cls(**promise, **others)  # pyright: ignore[reportArgumentType]  # checked by __post_init__

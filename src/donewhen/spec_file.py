@@ -23,6 +23,8 @@ from donewhen.balance import Ceilings
 from donewhen.circuit_breaker import LARGEST_LIMIT
 from donewhen.errors import MissingExtraError, SpecError
 from donewhen.spec import CHECK_KEYS, DEFAULT_CEILINGS, Record, Review, Spec, shown
+from donewhen.spec_prices import add_prices, read_prices
+from donewhen.spec_rules import MILLION, MOST_BYTES, decimal, millionths
 from donewhen.spec_writer import QUESTIONS, ask, ask_promise, missing_answer
 
 if TYPE_CHECKING:
@@ -31,13 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Record", "Review", "Spec", "ask_spec", "dump_spec", "load_spec"]
 
-MOST_BYTES = 1_000_000
-"""No person writes a longer spec; whatever is longer is another file."""
-
-_MILLION = 10**6
 _MS_PER_MINUTE = 60_000
 _MOST_USD = Decimal(f"{LARGEST_LIMIT}e-6")
-_MOST_MINUTES = Decimal(f"{round(Fraction(LARGEST_LIMIT * _MILLION, _MS_PER_MINUTE))}e-6")
+_MOST_MINUTES = Decimal(f"{round(Fraction(LARGEST_LIMIT * MILLION, _MS_PER_MINUTE))}e-6")
 
 _TOP_KEYS = (
     *QUESTIONS,
@@ -51,7 +49,9 @@ _TOP_KEYS = (
     "done_when",
     "review",
     "record",
+    "prices",
 )
+_TABLES = ("ceilings", "done_when", "review", "record", "prices")
 _CEILING_KEYS = ("turns", "tokens", "usd", "minutes", "tool_calls", "repeats")
 _REVIEW_KEYS = ("quorum", "reviewers", "expiry_hours", "own_work", "signed")
 
@@ -101,6 +101,7 @@ def dump_spec(spec: Spec) -> str:
     _add_checks(tomlkit, document, spec)
     document.add("review", _review_table(tomlkit, spec.review))
     document.add("record", _record_table(tomlkit, spec.record))
+    add_prices(tomlkit, document, spec.prices)
     return cast("str", tomlkit.dumps(document))
 
 
@@ -174,7 +175,7 @@ def _read(document: TOMLDocument) -> Spec:
     for name in QUESTIONS:
         if name not in raw:
             raise SpecError("this answer is missing", field=name)
-    values = {name: raw[name] for name in _TOP_KEYS[:-4] if name in raw}
+    values = {name: raw[name] for name in _TOP_KEYS if name in raw and name not in _TABLES}
     if "ceilings" in raw:
         values["ceilings"] = _read_ceilings(_table("ceilings", raw), cast("Mapping[str, object]", document["ceilings"]))
     if "done_when" in raw:
@@ -189,6 +190,8 @@ def _read(document: TOMLDocument) -> Spec:
         record = _table("record", raw)
         _refuse_unknown("record.", record, _RECORD_KEYS)
         values["record"] = Record(**cast("dict[str, Any]", record))
+    if "prices" in raw:
+        values["prices"] = read_prices(raw["prices"], document["prices"])
     return Spec(**cast("dict[str, Any]", values))
 
 
@@ -211,35 +214,12 @@ def _read_ceilings(table: Mapping[str, object], typed: Mapping[str, object]) -> 
     values = dict(table)
     cost, milliseconds = None, None
     if "usd" in values:
-        cost = _millionths("ceilings.usd", values.pop("usd"), typed["usd"], _MOST_USD)
+        cost = millionths("ceilings.usd", values.pop("usd"), typed["usd"], _MOST_USD)
     if "minutes" in values:
-        minutes = _millionths("ceilings.minutes", values.pop("minutes"), typed["minutes"], _MOST_MINUTES)
-        milliseconds = round(Fraction(minutes * _MS_PER_MINUTE, _MILLION))
+        minutes = millionths("ceilings.minutes", values.pop("minutes"), typed["minutes"], _MOST_MINUTES)
+        milliseconds = round(Fraction(minutes * _MS_PER_MINUTE, MILLION))
     values = {"turns": DEFAULT_CEILINGS.turns, "tokens": DEFAULT_CEILINGS.tokens, **values}
     return Ceilings(cost_microusd=cost, milliseconds=milliseconds, **cast("dict[str, Any]", values))
-
-
-def _millionths(key: str, value: object, typed: object, most: Decimal) -> int:
-    """Return a number with up to six decimals as whole millionths, exactly."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise SpecError("must be a number", field=key, value=shown(value))
-    text = cast("str", getattr(typed, "as_string", lambda: "")()) if isinstance(value, float) else ""
-    try:
-        number = Decimal(text or value)
-    except ArithmeticError:  # an exponent beyond all bounds
-        number = Decimal("inf")
-    if not number.is_finite():
-        raise SpecError("must be a finite number", field=key, value=shown(text))
-    if number < 0:
-        raise SpecError("must be 0 or more", field=key, value=shown(text or value))
-    if number > most:
-        raise SpecError(f"must be {most} or less", field=key, value=shown(text or value))
-    # The exponent is looked at first: the exact fraction of 1e-999999999 does not fit into memory.
-    exponent = cast("int", number.as_tuple().exponent)
-    millionths = Fraction(number) * _MILLION if number and exponent > -MOST_BYTES else Fraction(0)
-    if (number and not millionths) or millionths.denominator != 1:
-        raise SpecError("must have no more than six decimals", field=key, value=shown(text))
-    return int(millionths)
 
 
 # --- Writing ---------------------------------------------------------------------------------------------------------
@@ -285,10 +265,10 @@ def _ceilings_table(tomlkit: Any, ceilings: Ceilings) -> Table:
         "Every other line can be left out, and then there is no ceiling.",
     ):
         table.add(tomlkit.comment(line))
-    usd = None if ceilings.cost_microusd is None else tomlkit.value(_decimal(ceilings.cost_microusd, 2))
+    usd = None if ceilings.cost_microusd is None else tomlkit.value(decimal(ceilings.cost_microusd, 2))
     minutes = None
     if ceilings.milliseconds is not None:
-        minutes = tomlkit.value(_decimal(round(Fraction(ceilings.milliseconds * _MILLION, _MS_PER_MINUTE)), 0))
+        minutes = tomlkit.value(decimal(round(Fraction(ceilings.milliseconds * MILLION, _MS_PER_MINUTE)), 0))
     _add_or_hint(tomlkit, table, "turns", ceilings.turns, "")
     _add_or_hint(tomlkit, table, "tokens", ceilings.tokens, "")
     _add_or_hint(tomlkit, table, "usd", usd, "0.50")
@@ -373,13 +353,6 @@ def _add_or_hint(
     if meaning:
         item.comment(meaning)
     table.add(key, item)
-
-
-def _decimal(millionths: int, places: int) -> str:
-    """Spell millionths as a decimal number, with at least so many places."""
-    units, rest = divmod(millionths, _MILLION)
-    digits = f"{rest:06d}".rstrip("0").ljust(places, "0")
-    return f"{units}.{digits}" if digits else str(units)
 
 
 # --- Asking ----------------------------------------------------------------------------------------------------------

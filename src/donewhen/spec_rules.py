@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
 from typing import cast
 
 from donewhen import arguments
 from donewhen.circuit_breaker import LARGEST_LIMIT
 from donewhen.errors import SpecError
 from donewhen.spec_writer import is_blank, text_fault
+
+MOST_BYTES = 1_000_000
+"""No person writes a longer spec; whatever is longer is another file."""
+
+MILLION = 10**6
 
 MOST_SHOWN = 80
 """Characters of a wrong value that an error shows."""
@@ -114,3 +121,40 @@ def items(key: str, value: object) -> Sequence[object]:
     if not isinstance(value, (list, tuple)):
         raise SpecError("must be a list", field=key, value=shown(value))
     return cast("Sequence[object]", value)
+
+
+def millionths(key: str, value: object, typed: object, most: Decimal) -> int:
+    """Return a number with up to six decimals as whole millionths, exactly.
+
+    Args:
+        typed: the number as tomlkit keeps it, with the digits that were typed.
+
+    Raises:
+        SpecError: it is no number, or one that has no exact place among them.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise SpecError("must be a number", field=key, value=shown(value))
+    text = cast("str", getattr(typed, "as_string", lambda: "")()) if isinstance(value, float) else ""
+    try:
+        number = Decimal(text or value)
+    except ArithmeticError:  # an exponent beyond all bounds
+        number = Decimal("inf")
+    if not number.is_finite():
+        raise SpecError("must be a finite number", field=key, value=shown(text))
+    if number < 0:
+        raise SpecError("must be 0 or more", field=key, value=shown(text or value))
+    if number > most:
+        raise SpecError(f"must be {most} or less", field=key, value=shown(text or value))
+    # The exponent is looked at first: the exact fraction of 1e-999999999 does not fit into memory.
+    exponent = cast("int", number.as_tuple().exponent)
+    exact = Fraction(number) * MILLION if number and exponent > -MOST_BYTES else Fraction(0)
+    if (number and not exact) or exact.denominator != 1:
+        raise SpecError("must have no more than six decimals", field=key, value=shown(text))
+    return int(exact)
+
+
+def decimal(millionths: int, places: int) -> str:
+    """Spell millionths as a decimal number, with at least so many places."""
+    units, rest = divmod(millionths, MILLION)
+    digits = f"{rest:06d}".rstrip("0").ljust(places, "0")
+    return f"{units}.{digits}" if digits else str(units)

@@ -70,21 +70,26 @@ class Price:
 
     def most_microusd(self, input_tokens: int, output_tokens: int) -> int:
         """Return the most that so many tokens can cost, at the dearest rate that could apply."""
-        dearest_input = dearest_output = 0
-        for start, rates in self.tiers:
-            if start <= input_tokens:
-                dearest_input = max(dearest_input, rates.input, rates.cache_read, rates.cache_write)
-                dearest_output = max(dearest_output, rates.output)
+        dearest_input, dearest_output = self.dearest(input_tokens)
         return _round_up(input_tokens * dearest_input + output_tokens * dearest_output)
 
     def most_output_tokens(self, input_tokens: int, cost_microusd: int) -> int | None:
         """Return how many output tokens can be paid for beside this input; None if output is free."""
-        reachable = [rates for start, rates in self.tiers if start <= input_tokens]
-        dearest_output = max(r.output for r in reachable)
+        _, dearest_output = self.dearest(input_tokens)
         left = cost_microusd - self.most_microusd(input_tokens, 0)
         if left < 0:
             return -1
         return None if dearest_output == 0 else left * TOKENS_PER_PRICE_UNIT // dearest_output
+
+    def dearest(self, input_tokens: int) -> tuple[int, int]:
+        """Return the dearest rates of input and output for a call of at most so many input tokens.
+
+        Which of its tokens are read from a cache, written to one or neither is known only afterwards, and it may turn
+        out smaller, in a tier that is dearer.
+        """
+        reachable = [rates for start, rates in self.tiers if start <= input_tokens]
+        most_input = max(max(rates.input, rates.cache_read, rates.cache_write) for rates in reachable)
+        return most_input, max(rates.output for rates in reachable)
 
 
 def _round_up(price_units: int) -> int:

@@ -141,7 +141,7 @@ class Forger:
                 start, nodes = place, b""
         kept = {row["id"] for row in rows if "texts" in row.get("data", {})}
         lost = [("DELETE FROM texts WHERE entry_id = ?", (n,)) for n in range(len(self.rows) + 2) if n not in kept]
-        self.sql(*lost, "DELETE FROM sealed", "DELETE FROM entries", *inserts)
+        self.sql(*lost, "DELETE FROM sealed WHERE size > 0", "DELETE FROM entries", *inserts)
 
     def _renumber(self, rows: list[Row]) -> None:
         seqs: dict[str, int] = {}

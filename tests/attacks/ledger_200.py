@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from sessions import Desk, calls_of, seeing
+from stores.kit import ORIGIN, begin
 
 from donewhen.bounds import Request
 from donewhen.checks import Regex
 from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.ledger import Ledger
-from donewhen.notes import LocalSigner, Verifier
+from donewhen.notes import LocalSigner
 from donewhen.opening import open_session
 from donewhen.outbox import Outbox, ToFile
 from donewhen.review_surface import ReviewSurface
@@ -20,13 +21,13 @@ from donewhen.testing import make_reply
 from donewhen.tools import Tool
 
 ROWS = 200
-FIRST = LocalSigner("log-one", b"\1" * 32)
-SIGNER = LocalSigner("log-two", b"\2" * 32)
+FIRST = LocalSigner(ORIGIN, b"\1" * 32)
+SIGNER = LocalSigner(ORIGIN, b"\2" * 32)
 """The log's key after it was rotated."""
-STRANGER = LocalSigner("log-two", b"\3" * 32)
+STRANGER = LocalSigner(ORIGIN, b"\3" * 32)
 ADA = LocalSigner("ada", b"\4" * 32)
 BOB = LocalSigner("bob", b"\5" * 32)
-KEY = Verifier.parse(SIGNER.vkey)
+KEY = SIGNER.verifier
 
 SESSIONS = ("audit", "breached", "refused", "doubtful", "erased", "held", "by-hand")
 
@@ -46,6 +47,7 @@ class StatusError(Exception):
 def build(folder: Path) -> Path:
     """Make the ledger in a folder, and return its path."""
     path = folder / "ledger.db"
+    begin(path, FIRST)
     with Ledger(path, signer=FIRST) as ledger:
         ledger.enroll_reviewer("Ada", ADA.vkey, who="Eve", made_by="ada@desk")
         ledger.enroll_reviewer("Bob", BOB.vkey, who="Eve", made_by="bob@desk")

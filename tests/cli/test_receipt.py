@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from command import as_json, donewhen, process
 from receipts import WITNESS, cosign, fill
-from stores.kit import SIGNER, STRANGER, say, tamper
+from stores.kit import SIGNER, STRANGER, begin, say, tamper
 
 from donewhen.cosignatures import cosigner_of
 from donewhen.entry import LOG_SESSION
@@ -23,6 +23,7 @@ W1 = cosigner_of(WITNESS).vkey
 @pytest.fixture(autouse=True)
 def _a_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DONEWHEN_STORE", str(STORE))
+    begin(STORE)
     with Ledger(STORE, signer=SIGNER) as ledger:
         fill(ledger)
 
@@ -82,7 +83,8 @@ def test_a_file_that_is_there_is_not_replaced_without_force() -> None:
 def test_without_a_key_nothing_is_proven_whatever_keys_the_user_has() -> None:
     config = Path(os.environ["DONEWHEN_CONFIG_DIR"])
     config.mkdir(parents=True)
-    (config / "log.vkey").write_text(f"{SIGNER.vkey}\n")
+    (config / "log.key").write_text(f"{SIGNER.skey}\n")
+    (config / "log.key").chmod(0o600)
     result = donewhen("verify-receipt", receipt())
     assert (result.exit_code, result.stdout) == (8, "")
     assert "--key" in result.stderr

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from auditing import SIGNER, attack, fill, flip, reseal, rewrite
 from command import as_json, donewhen, run_offline
+from stores.kit import ORIGIN, begin
 
 from donewhen.cli.store import signer_for
 from donewhen.cosignatures import cosign_text, cosigner_of
-from donewhen.keys import VKEY_FILE
+from donewhen.keys import KEY_FILE
 from donewhen.ledger import Ledger
 from donewhen.notes import LocalSigner, Verifier
 from donewhen.stores import Cosigned
@@ -76,9 +77,17 @@ def test_a_key_may_be_given_as_text_or_as_a_file(vkey: str, stranger: None) -> N
 
 
 def test_another_key_ends_with_7(vkey: str) -> None:
-    result = verified("--key", LocalSigner.generate("donewhen/log/other").vkey, code=7)
+    log = vkey.partition("+")[0]
+    result = verified("--key", LocalSigner.generate(log).vkey, code=7)
     assert result.stdout == ""
     assert "names another key" in result.stderr
+
+
+def test_a_key_that_is_another_log_s_ends_with_7_though_its_private_half_is_the_same(vkey: str) -> None:
+    for name in ("donewhen.local/another", "donewhen/log"):
+        result = verified("--key", Verifier.parse(vkey).named(name).vkey, code=7)
+        assert f"and the key is that of {name}" in result.stderr
+        assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("option", ["--key", "--witness"])
@@ -97,7 +106,8 @@ def test_without_any_key_nothing_is_proven_and_it_ends_with_8(vkey: str, strange
 
 def test_the_key_in_the_file_is_never_taken_for_the_user_s_own(vkey: str, stranger: None, tmp_path: Path) -> None:
     (tmp_path / "nobody").mkdir()
-    (tmp_path / "nobody" / VKEY_FILE).write_text(LocalSigner.generate("mine").vkey + "\n")
+    (tmp_path / "nobody" / KEY_FILE).write_text(LocalSigner.generate("mine").skey + "\n")
+    (tmp_path / "nobody" / KEY_FILE).chmod(0o600)
     verified(code=8)
 
 
@@ -108,27 +118,33 @@ def test_an_unsigned_ledger_ends_with_8_whatever_the_key(vkey: str) -> None:
     verified("unsigned.db", "--key", vkey, code=7)
 
 
-def test_an_empty_ledger_ends_with_8(vkey: str) -> None:
-    Ledger("empty.db", signer=SIGNER).close()
-    assert "Not proven: the ledger is empty" in verified("empty.db", "--key", SIGNER.vkey, code=8).stdout
+def test_an_empty_ledger_is_verified_and_an_emptied_one_ends_with_7(vkey: str) -> None:
+    begin(Path("empty.db"), SIGNER)
+    assert "Verified: 0 rows" in verified("empty.db", "--key", SIGNER.vkey).stdout
+    attack(STORE, "DELETE FROM texts", "DELETE FROM entries", "DELETE FROM sealed")
+    for words in ((), ("--key", vkey), ("--fast",), ("--no-remember",)):
+        assert "no checkpoint of no rows" in verified(*words, code=7).stderr
 
 
 def test_a_broken_key_file_of_the_user_is_told(vkey: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DONEWHEN_CONFIG_DIR", str(tmp_path))
-    (tmp_path / VKEY_FILE).write_text("rubbish")
-    assert VKEY_FILE in verified(code=2).stderr
+    (tmp_path / KEY_FILE).write_text("rubbish")
+    (tmp_path / KEY_FILE).chmod(0o600)
+    assert KEY_FILE in verified(code=2).stderr
 
 
 def test_a_log_that_was_handed_on_is_told_key_by_key(tmp_path: Path) -> None:
-    first, second = LocalSigner("log/1", b"\x01" * 32), LocalSigner("log/2", b"\x02" * 32)
+    first, second = LocalSigner(ORIGIN, b"\x01" * 32), LocalSigner(ORIGIN, b"\x02" * 32)
+    begin(Path("handed.db"), first)
     with Ledger("handed.db", signer=first) as ledger:
         ledger.write("s", 1, "a", "x", 1, 1, True)
         ledger.rotate_key(second, why="yearly", who="Eve")
         ledger.write("s", 1, "b", "x", 1, 1, True)
     result = verified("handed.db", "--key", second.vkey)
-    assert "rows 1 to 3 stand on the key 'log/2', given with --key" in result.stdout
-    assert "the checkpoints of 1 to 2 rows are by 'log/1'" in result.stdout
-    assert "the checkpoints of 3 to 3 rows are by 'log/2'" in result.stdout
+    one, two = (key.verifier.key_hash.hex() for key in (first, second))
+    assert f"rows 1 to 3 stand on the key {two}, given with --key" in result.stdout
+    assert f"the checkpoints of 0 to 2 rows are by {one}" in result.stdout
+    assert f"the checkpoints of 3 to 3 rows are by {two}" in result.stdout
     assert "those before your key took over" in result.stdout
     assert "those before your key" not in verified("handed.db", "--key", first.vkey).stdout
 
@@ -155,12 +171,6 @@ def test_an_older_signature_is_verified_where_that_is_asked_for(vkey: str) -> No
     verified()
     assert "checkpoint of 4 rows is not good" in verified("--every-signature", code=7).stderr
     verified("--fast", "--every-signature", code=2)
-
-
-def test_the_name_of_the_log_can_be_asked_for(vkey: str) -> None:
-    origin = as_json("verify")["origin"]
-    verified("--origin", origin)
-    assert "was to be another" in verified("--origin", "another", code=7).stderr
 
 
 def nothing(path: Path) -> None:
@@ -310,14 +320,17 @@ def test_another_log_of_the_same_key_at_the_same_place_is_refused_until_the_old_
     fill(Path("ledger.db"))
     verified("ledger.db", "--key", SIGNER.vkey)
     Path("ledger.db").unlink()
-    fill(Path("ledger.db"))
+    with Ledger("ledger.db", signer=SIGNER) as ledger:
+        ledger.write("s", 1, "a", "x", 1, 1, True)
+    verified("ledger.db", "--key", SIGNER.vkey, code=7)  # whose key this is not
+    key = str(ledger.signed_by)
     for _ in range(2):
-        result = verified("ledger.db", "--key", SIGNER.vkey, code=7)
+        result = verified("ledger.db", "--key", key, code=7)
         assert "when you last verified it" in result.stderr
         assert "--forget" in result.stderr
-    verified("ledger.db", "--key", SIGNER.vkey, "--no-remember")
-    verified("ledger.db", "--key", SIGNER.vkey, "--forget")
-    verified("ledger.db", "--key", SIGNER.vkey)
+    verified("ledger.db", "--key", key, "--no-remember")
+    verified("ledger.db", "--key", key, "--forget")
+    verified("ledger.db", "--key", key)
 
 
 def test_a_memory_that_cannot_be_written_is_told_and_no_fault(

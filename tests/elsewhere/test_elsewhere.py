@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from processes import PATIENCE_SECONDS
-from stores.kit import SIGNER, STRANGER, say, start, tamper
+from stores.kit import ORIGIN, SIGNER, STRANGER, begin, say, start, tamper
 from witnesses import KEEPER, answering
 
 from donewhen.cosignatures import Cosigner, cosigned_at, iter_notes
@@ -37,6 +37,7 @@ def witness() -> Iterator[Witness]:
 
 @pytest.fixture
 def ledger(tmp_store) -> Iterator[Ledger]:
+    begin(tmp_store)
     with Ledger(tmp_store, signer=SIGNER) as opened:
         say(opened)
         yield opened
@@ -102,11 +103,18 @@ def test_what_is_kept_already_is_held_against_and_asked_again(tmp_path, ledger, 
     assert len(ledger.store.read_cosigned()) == 1
 
 
-def test_a_ledger_without_rows_has_nothing_to_keep(tmp_path, witness) -> None:
+def test_the_checkpoint_of_no_rows_is_kept_too_so_that_one_cut_back_to_nothing_is_refused(tmp_path, witness) -> None:
+    begin(tmp_path / "empty.db")
     with Ledger(tmp_path / "empty.db", signer=SIGNER) as ledger:
-        kept = everywhere(tmp_path, witness).keep(ledger)
-    assert (kept.size, kept.places) == (0, ())
-    assert not (tmp_path / "one.txt").exists()
+        elsewhere = everywhere(tmp_path, trusted(witness, ledger))
+        assert elsewhere.keep(ledger).size == 0
+        assert witness.statuses == [200]
+        say(ledger)
+        assert elsewhere.keep(ledger).size == 1
+    tamper(tmp_path / "empty.db", *[f"DELETE FROM {one}" for one in ("cosigned", "entries", "sealed WHERE size > 0")])
+    with Ledger(tmp_path / "empty.db", signer=SIGNER) as ledger, pytest.raises(NotKeptError) as caught:
+        elsewhere.keep(ledger)
+    assert len(caught.value.problems) == 3
 
 
 def test_each_place_is_named_before_it_is_tried(tmp_path, ledger, witness) -> None:
@@ -127,7 +135,7 @@ def test_an_unsigned_log_is_kept_in_files_and_by_no_witness(tmp_path, witness) -
 def test_after_a_rotation_the_witness_that_knows_both_keys_goes_on(tmp_path, ledger, witness) -> None:
     elsewhere = everywhere(tmp_path, trusted(witness, ledger))
     elsewhere.keep(ledger)
-    rotated = LocalSigner("rotated", bytes([7] * 32))
+    rotated = LocalSigner(ORIGIN, bytes([7] * 32))
     ledger.rotate_key(rotated, why="a test", who="me")
     say(ledger)
     with pytest.raises(NotKeptError, match=r"\(403\)"):
@@ -148,6 +156,7 @@ def rolled_back(tmp_store: Path, size: int) -> Ledger:
 
 @pytest.fixture
 def kept_at_three(tmp_path, tmp_store, witness) -> Elsewhere:
+    begin(tmp_store)
     with Ledger(tmp_store, signer=SIGNER) as ledger:
         elsewhere = everywhere(tmp_path, trusted(witness, ledger))
         for _ in range(3):
@@ -265,7 +274,7 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 from processes import PATIENCE_SECONDS
-from stores.kit import SIGNER
+from stores.kit import ORIGIN, begin, SIGNER
 from donewhen.elsewhere import Elsewhere
 from donewhen.ledger import Ledger
 from donewhen.stores.sqlite import SQLiteStore

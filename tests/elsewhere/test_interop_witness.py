@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from processes import PATIENCE_SECONDS, ending
-from stores.kit import SIGNER, say, tamper
+from stores.kit import SIGNER, begin, say, tamper
 from witnesses import COSIGNER, KEEPER, LOG, NOW, ORIGIN, SmallLog
 
 from donewhen.cosignatures import Cosigner, cosign_text, cosigned_at
@@ -91,6 +91,7 @@ def test_their_checkpoints_and_cosignatures_are_accepted_by_ours() -> None:
 
 @pytest.fixture
 def ledger(tmp_store: Path) -> Iterator[Ledger]:
+    begin(tmp_store)
     with Ledger(tmp_store, signer=SIGNER) as opened:
         for _ in range(5):
             say(opened)

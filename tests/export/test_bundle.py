@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from exports import SECRETS, SESSION, run_session
 from receipts import WITNESS, both_say, cosign
-from stores.kit import SIGNER, STRANGER, add, an_entry, say, tamper
+from stores.kit import SIGNER, STRANGER, add, an_entry, begin, say, tamper
 
 from donewhen.cosignatures import cosigner_of
 from donewhen.export import export_session
@@ -22,6 +22,7 @@ from donewhen.ledger import Ledger
 
 @pytest.fixture
 def ledger(tmp_store: Path) -> Iterator[Ledger]:
+    begin(tmp_store)
     with Ledger(tmp_store, signer=SIGNER) as ledger:
         run_session(ledger)
         yield ledger

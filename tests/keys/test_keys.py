@@ -21,7 +21,7 @@ from donewhen.keys import (
     read_reviewer_vkey,
 )
 from donewhen.keys.files import PublicKey
-from donewhen.notes import LocalSigner, Verifier, open_note, sign_note
+from donewhen.notes import LocalSigner
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX's")
 unprivileged = pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() == 0, reason="root may write everywhere")
@@ -45,24 +45,21 @@ def test_no_key_is_found_where_there_is_none(tmp_path: Path) -> None:
 def test_a_key_is_made_once_and_found_again(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     made = load_or_make_log_key(folder, random=counting())
-    assert (made.name, made.private_bytes) == ("donewhen/log/01010101", bytes([2]) * 32)
+    assert (made.name, made.private_bytes) == ("donewhen/log", bytes([1]) * 32)
     again = load_or_make_log_key(folder, random=counting())
     found = load_log_key(folder)
     assert found is not None
     assert found.vkey == again.vkey == made.vkey
-    assert sorted(path.name for path in folder.iterdir()) == ["log.key", "log.vkey"]
+    assert sorted(path.name for path in folder.iterdir()) == ["log.key"]
 
 
 def test_keys_are_not_guessable_unless_randomness_is_handed_in(tmp_path: Path) -> None:
     assert load_or_make_log_key(tmp_path / "a").vkey != load_or_make_log_key(tmp_path / "b").vkey
 
 
-def test_the_files_hold_one_line_each_that_other_tools_read(tmp_path: Path) -> None:
+def test_the_file_holds_one_line_that_other_tools_read(tmp_path: Path) -> None:
     made = load_or_make_log_key(tmp_path, random=counting())
     assert (tmp_path / "log.key").read_bytes() == f"{made.skey}\n".encode()
-    vkey = (tmp_path / "log.vkey").read_bytes().decode()
-    assert vkey == f"{made.vkey}\n"
-    assert open_note(sign_note("text\n", made), Verifier.parse(vkey.rstrip("\n"))) == "text\n"
 
 
 @posix
@@ -74,7 +71,6 @@ def test_the_key_is_for_its_owner_only(tmp_path: Path) -> None:
         os.umask(before)
     assert mode_of(tmp_path / "keys") == 0o700
     assert mode_of(tmp_path / "keys" / "log.key") == 0o600
-    assert mode_of(tmp_path / "keys" / "log.vkey") == 0o644
 
 
 @posix
@@ -139,13 +135,6 @@ def test_a_spoilt_key_is_not_shown_in_the_error(tmp_path: Path) -> None:
     assert skey.rpartition("+")[2] not in str(caught.value)
 
 
-def test_the_public_half_is_written_where_a_crash_left_it_out(tmp_path: Path) -> None:
-    made = load_or_make_log_key(tmp_path, random=counting())
-    (tmp_path / "log.vkey").unlink()
-    assert load_or_make_log_key(tmp_path, random=counting()).vkey == made.vkey
-    assert (tmp_path / "log.vkey").read_text() == f"{made.vkey}\n"
-
-
 def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
     load_or_make_log_key(tmp_path, random=counting())
     other = LocalSigner("other", bytes(32))
@@ -184,14 +173,6 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
         load_or_make_log_key(tmp_path / "file" / "keys", random=counting())
 
 
-def test_a_public_half_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "log.vkey").mkdir()
-    (tmp_path / "log.vkey" / "full").mkdir()
-    with pytest.raises(KeyFileError, match="no key could be stored"):
-        load_or_make_log_key(tmp_path, random=counting())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.key", "log.vkey"]
-
-
 @posix
 def test_a_link_to_nowhere_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "log.key").symlink_to(tmp_path / "nowhere")
@@ -226,7 +207,7 @@ def test_eight_processes_at_once_end_with_one_key(tmp_path: Path) -> None:
     found = load_log_key(folder)
     assert found is not None
     assert answers == {f"{found.skey}\n"}
-    assert sorted(path.name for path in folder.iterdir()) == ["log.key", "log.vkey"]
+    assert sorted(path.name for path in folder.iterdir()) == ["log.key"]
 
 
 @posix
@@ -263,7 +244,6 @@ WORDS = "correct horse battery"
 def test_a_log_key_can_be_locked_with_a_passphrase(tmp_path: Path) -> None:
     made = load_or_make_log_key(tmp_path, passphrase=WORDS)
     assert made.skey not in (tmp_path / "log.key").read_text()
-    assert (tmp_path / "log.vkey").read_text() == f"{made.vkey}\n"
     for environ, ask in (({"DONEWHEN_KEY_PASSPHRASE": WORDS}, None), ({}, lambda _where: WORDS)):
         found = load_log_key(tmp_path, environ, ask=ask)
         assert found is not None

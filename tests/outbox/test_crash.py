@@ -28,9 +28,10 @@ from donewhen.ledger import Ledger, utc_now
 from donewhen.notes import LocalSigner
 from donewhen.outbox import Outbox, ToCommand, ToFile, ToWebhook
 from donewhen.stores.sqlite import SQLiteStore
+from stores.kit import ORIGIN
 
 path, point, kind, where = sys.argv[1:5]
-KEY = LocalSigner("log", bytes([77]) * 32)
+KEY = LocalSigner(ORIGIN, bytes([77]) * 32)
 commits = 0
 
 def die(at):

@@ -499,9 +499,10 @@ from donewhen.errors import ReleaseBusyError
 from donewhen.ledger import Ledger
 from donewhen.notes import LocalSigner
 from donewhen.outbox import Outbox, ToCommand
+from stores.kit import ORIGIN
 
 path, script = Path(sys.argv[1]), sys.argv[2]
-with Ledger(path, signer=LocalSigner("log", bytes([77]) * 32)) as ledger:
+with Ledger(path, signer=LocalSigner(ORIGIN, bytes([77]) * 32)) as ledger:
     print("ready", flush=True)
     sys.stdin.readline()
     try:

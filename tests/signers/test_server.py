@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from signers.test_memory import FORK, LOG
 from signing import journal, remembered, serving, serving_logs, serving_process, short_folder
-from stores.kit import SIGNER, STRANGER
+from stores.kit import SIGNER, STRANGER, start
 
 from donewhen.errors import KeyFileError, LedgerTamperedError, LedgerUnavailableError
 from donewhen.notes import Verifier
@@ -113,7 +113,7 @@ def test_the_newest_checkpoint_is_signed_again_and_nothing_else_is(folder: Path)
         ({}, "knows the operations"),
         ({"op": "open the door"}, "knows the operations"),
         ({"op": ["sign"]}, "knows the operations"),
-        (request_of(0, 2, vkey=STRANGER.vkey), "has the key 'test', and not the one that is asked for"),
+        (request_of(0, 2, vkey=STRANGER.vkey), "has the key donewhen.local/0000000000000000+"),
         (request_of(0, 2, vkey=None), "not the one that is asked for"),
         (request_of(0, 2, text=7), "has a text, an old size and a proof"),
         (request_of(0, 2, old_size=True), "has a text, an old size and a proof"),
@@ -261,12 +261,12 @@ def test_a_reviewers_key_signs_no_log_and_nothing_unknown(folder: Path) -> None:
 
 
 def test_a_signer_that_is_told_to_end_takes_its_socket_away(folder: Path) -> None:
-    from command import environ, start
+    import command
 
     (folder / "log.key").write_text(f"{SIGNER.skey}\n")
     (folder / "log.key").chmod(0o600)
     words = ("key", "serve", "--socket", folder / "socket")
-    with start(*words, env=environ(DONEWHEN_CONFIG_DIR=str(folder))) as process:
+    with command.start(*words, env=command.environ(DONEWHEN_CONFIG_DIR=str(folder))) as process:
         assert process.stderr is not None
         assert "signer.json is new" in process.stderr.readline()
         assert process.stderr.readline() == f"Signing as {SIGNER.vkey} at {folder / 'socket'}\n"
@@ -277,3 +277,31 @@ def test_a_signer_that_is_told_to_end_takes_its_socket_away(folder: Path) -> Non
         assert "Stopped." in process.stderr.read()
         assert process.wait() == 0
     assert not (folder / "socket").exists()
+
+
+GIVEN_TO_ANOTHER_THREAD = """
+import signal, sys, threading
+from pathlib import Path
+from donewhen.cli import key_serve
+from donewhen.signers.server import SignerServer
+from stores.kit import SIGNER
+
+main = threading.get_ident()
+
+def take_signal():
+    # The system may give a signal to a thread that answers somebody, while the main one, which runs handlers, waits.
+    while sys._current_frames()[main].f_code.co_name != "serve":
+        pass
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+with SignerServer(Path(sys.argv[1]), SIGNER.vkey, None) as server:
+    threading.Thread(target=take_signal).start()
+    sys.exit(key_serve._run(server, SIGNER.vkey))
+"""
+
+
+def test_a_signal_that_another_thread_is_given_ends_the_signer_too(folder: Path) -> None:
+    with start(GIVEN_TO_ANOTHER_THREAD, folder / "socket") as process:
+        _, told = process.communicate()
+        assert process.returncode == 0
+    assert told.endswith("Stopped.\n")

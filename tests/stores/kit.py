@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from postgres_server import APP, url_of, worker_database
 from processes import ending, finish, let_go_together
 
 from donewhen.balance import Amounts, Balance, Ceilings
@@ -20,8 +21,11 @@ from donewhen.notes import LocalSigner
 from donewhen.stores import Store
 from donewhen.stores.sqlite import SQLiteStore
 
-SIGNER = LocalSigner("test", bytes(32))
-STRANGER = LocalSigner("stranger", bytes(31) + b"\1")
+ORIGIN = f"donewhen.local/{bytes(8).hex()}"
+"""The name of a log that `begin` begins."""
+
+SIGNER = LocalSigner(ORIGIN, bytes(32))
+STRANGER = LocalSigner(ORIGIN, bytes(31) + b"\1")
 
 TRIGGERS = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
 
@@ -31,8 +35,26 @@ def open_sqlite(path: Path, **options: Any) -> SQLiteStore:
     return SQLiteStore(str(path), **{**defaults, **options})
 
 
-STORES: dict[str, Callable[..., Store]] = {"sqlite": open_sqlite}
+def open_postgres(path: Path, **options: Any) -> Store:
+    """Open the log of a folder in the worker's database, as the application, which may only read and add."""
+    from donewhen.stores.postgres import PostgresStore
+
+    defaults: dict[str, Any] = {"signer": None, "now": utc_now, "random": os.urandom}
+    return PostgresStore(postgres_url(path), **{**defaults, **options})
+
+
+def postgres_url(path: Path, **options: str) -> str:
+    """Return the URL of the log of a folder, as the application."""
+    return url_of(worker_database(), role=APP, log=path.parent.name, **options)
+
+
+STORES: dict[str, Callable[..., Store]] = {"sqlite": open_sqlite, "postgres": open_postgres}
 """By name: opens the store of a test, in its folder. The same folder is the same store, opened again."""
+
+
+def begin(path: Path | str, signer: LocalSigner | None = SIGNER) -> None:
+    """Make an empty ledger whose log is `ORIGIN`: of a signer of that name, the log's public key is its own."""
+    Ledger(path, signer=signer, random=bytes).close()
 
 
 def an_entry(session_id: str = "s", kind: str = "write", **fields: Any) -> Entry:

@@ -12,9 +12,15 @@ from contextlib import closing
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stores.kit import SIGNER, STRANGER, add, an_entry, open_sqlite, said, say, tamper
+from stores.kit import SIGNER, STRANGER, add, an_entry, begin, open_sqlite, said, say, tamper
 
-from donewhen.errors import LedgerError, LedgerFormatError, LedgerTamperedError, PermitClosedError
+from donewhen.errors import (
+    LedgerError,
+    LedgerFormatError,
+    LedgerTamperedError,
+    LedgerUnavailableError,
+    PermitClosedError,
+)
 from donewhen.ledger import Draft, Ledger
 from donewhen.merkle import Frontier, leaf_hash, root_of
 from donewhen.notes import Checkpoint, LocalSigner
@@ -60,9 +66,9 @@ def contents(path: str) -> list[str]:
 @pytest.mark.parametrize(
     ("first", "then", "says"),
     [
-        (SIGNER, None, "signed by the key 'test'"),
-        (SIGNER, STRANGER, "signed by the key 'test'"),
-        (SIGNER, LocalSigner("test", bytes(31) + b"\2"), "signed by the key 'test'"),
+        (SIGNER, None, "signed by the key of donewhen.local"),
+        (SIGNER, STRANGER, "signed by the key of donewhen.local"),
+        (SIGNER, LocalSigner("other", bytes(31) + b"\2"), "signed by the key of donewhen.local"),
         (None, SIGNER, "begun without a key"),
     ],
 )
@@ -81,6 +87,9 @@ def test_the_signature_is_made_in_the_same_transaction(tmp_store) -> None:
         def sign(self, message: bytes) -> bytes:
             raise ConnectionError("the key is far away")
 
+    with pytest.raises(LedgerUnavailableError, match="the key is far away"):
+        Ledger(tmp_store, signer=Breaks())
+    begin(tmp_store)  # which finds nothing of the one that failed
     with Ledger(tmp_store, signer=Breaks()) as ledger:
         with pytest.raises(ConnectionError):
             say(ledger)
@@ -218,7 +227,7 @@ def test_a_tail_that_was_cut_off_is_noticed(ledger, tmp_store) -> None:
 @pytest.mark.parametrize("what", ["rows and checkpoints", "everything"])
 def test_a_log_that_was_rolled_back_while_it_was_open_is_noticed(ledger, tmp_store, what) -> None:
     tamper(tmp_store, *CUTS[what])
-    with pytest.raises(LedgerTamperedError, match="cut back from 3 to"):
+    with pytest.raises(LedgerTamperedError, match=r"cut back from 3 to|not even that of no rows"):
         say(ledger)
 
 

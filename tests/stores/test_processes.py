@@ -14,7 +14,7 @@ from stores.kit import SIGNER, run, run_together, said, say, start
 from donewhen.entry import decode
 from donewhen.ledger import Ledger
 from donewhen.merkle import leaf_hash, root_of
-from donewhen.notes import Checkpoint, Verifier, open_note
+from donewhen.notes import Checkpoint, open_note
 from donewhen.stores.sqlite_connections import connect, use_wal
 from donewhen.stores.sqlite_schema import MIGRATIONS, check_format, migrate
 
@@ -45,7 +45,7 @@ def assert_whole(path, sessions: dict[str, int]) -> None:
             assert (row.seq - 1, row.prev) == heads.get(row.session_id, (0, "0" * 64))
             heads[row.session_id] = (row.seq, leaf_hash(body).hex())
         note = list(ledger.store.iter_sealed())[-1].note
-        text = note if ledger.signed_by is None else open_note(note, Verifier.parse(SIGNER.vkey))
+        text = note if ledger.signed_by is None else open_note(note, SIGNER.verifier.named(ledger.origin))
         assert Checkpoint.parse(text) == Checkpoint(ledger.origin, len(rows), root_of(map(leaf_hash, bodies)))
 
 

@@ -9,21 +9,24 @@ from pathlib import Path
 
 import pytest
 from auditing import KEY, SIGNER, attack, fill, flip, insert, reseal, rewrite
+from stores.kit import ORIGIN, begin
 
 from donewhen.errors import LedgerTamperedError
 from donewhen.ledger import Ledger
-from donewhen.notes import LocalSigner, Verifier, sign_note
+from donewhen.notes import LocalSigner, Verifier, open_note, sign_note
+from donewhen.signature_lines import make_line, split_note
 from donewhen.verify import named_keys, verify_ledger
 
-KEYS = [LocalSigner(f"log/{place}", bytes([place]) * 32) for place in (1, 2, 3)]
+KEYS = [LocalSigner(ORIGIN, bytes([place]) * 32) for place in (1, 2, 3)]
 FIRST, SECOND, THIRD = KEYS
-STRANGER = LocalSigner("log/2", b"\x09" * 32)
+STRANGER = LocalSigner(ORIGIN, b"\x09" * 32)
 
 
 @pytest.fixture(scope="module")
 def handed_on(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ledger of 8 rows whose log is handed on in rows 3 and 6."""
     path = tmp_path_factory.mktemp("handed on") / "ledger.db"
+    begin(path, FIRST)
     with Ledger(path, signer=FIRST) as ledger:
         for new in (SECOND, THIRD, None):
             for step in ("a", "b"):
@@ -55,16 +58,17 @@ def test_any_key_that_the_log_had_can_be_given(path: Path) -> None:
 
 
 def test_a_key_that_the_log_never_had_is_refused(path: Path) -> None:
-    for key in (STRANGER, LocalSigner("log/1", b"\x08" * 32), SIGNER):
+    for key in (STRANGER, LocalSigner(ORIGIN, b"\x08" * 32)):
         with pytest.raises(LedgerTamperedError, match="names another key"):
             verify_ledger(path, key.verifier)
 
 
 def test_every_signature_is_verified_where_that_is_asked_for(path: Path) -> None:
-    assert verify_ledger(path, FIRST.verifier, every_signature=True).signatures == 10
+    assert verify_ledger(path, FIRST.verifier, every_signature=True).signatures == 11
 
 
 def test_a_log_that_was_handed_on_by_its_last_row_verifies(tmp_store: Path) -> None:
+    begin(tmp_store, FIRST)
     with Ledger(tmp_store, signer=FIRST) as ledger:
         ledger.write("s", 1, "a", "x", 1, 1, True)
         ledger.rotate_key(SECOND, why="yearly", who="Eve")
@@ -120,6 +124,18 @@ def test_a_row_that_hands_the_log_on_is_the_last_of_its_commit(path: Path) -> No
         verify_ledger(path, FIRST.verifier)
 
 
+def test_a_commit_that_passes_by_a_rotation_is_refused_though_it_is_the_newest(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT note, nodes FROM sealed WHERE size > 3 ORDER BY size").fetchall()
+    text = found[-1][0].partition("\n\n")[0] + "\n"  # which the key of that time signs, and the newest never saw
+    state = (sign_note(text, SECOND), b"".join([nodes for _, nodes in found]))
+    attack(path, "DELETE FROM sealed WHERE size > 3", ("INSERT INTO sealed VALUES (8, 3, ?, ?)", state))
+    for key in KEYS:
+        with pytest.raises(LedgerTamperedError, match="not the last row of its commit") as caught:
+            verify_ledger(path, key.verifier)
+        assert caught.value.row_id == 6
+
+
 def test_a_stolen_log_cannot_be_handed_on_without_its_key(plain: Path) -> None:
     data = {"action": "rotate", "old": SIGNER.vkey, "vkey": STRANGER.vkey, "who": "mal", "why": "mine"}
     row = insert(17, kind="key", state_origin="key", session="donewhen:log", data=data)
@@ -171,11 +187,40 @@ def test_without_a_key_no_signature_is_verified(path: Path) -> None:
 
 
 def test_another_log_of_the_same_key_is_refused_by_its_name(plain: Path, tmp_path: Path) -> None:
-    fill(tmp_path / "other.db")
-    mine, other = verify_ledger(plain, KEY).origin, verify_ledger(tmp_path / "other.db", KEY).origin
-    assert verify_ledger(plain, KEY, origin=mine).origin == mine
-    with pytest.raises(LedgerTamperedError, match=f"this is the log {other}, and was to be {mine}"):
-        verify_ledger(tmp_path / "other.db", KEY, origin=mine)
+    other = tmp_path / "other.db"
+    with Ledger(other, signer=SIGNER) as ledger:
+        ledger.write("s", 1, "a", "x", 1, 1, True)
+    key = KEY.named(ledger.origin)
+    assert verify_ledger(other, key).signed_by == ledger.signed_by == key.vkey
+    for fast in (False, True):
+        with pytest.raises(
+            LedgerTamperedError, match=f"this is the log {ledger.origin}, and the key is that of {ORIGIN}"
+        ):
+            verify_ledger(other, KEY, fast=fast)
+        with pytest.raises(LedgerTamperedError, match="and the key is that of"):
+            verify_ledger(plain, key, fast=fast)
+
+
+def test_another_log_of_the_same_key_is_refused_though_it_is_given_our_name(plain: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    with Ledger(other, signer=SIGNER) as ledger:
+        ledger.write("s", 1, "a", "x", 1, 1, True)
+    named = f"UPDATE log SET origin = '{ORIGIN}', vkey = '{KEY.vkey}'"
+    with closing(sqlite3.connect(other)) as connection:
+        notes = connection.execute("SELECT note, size FROM sealed").fetchall()
+    # The name in a signature line is not signed, and the key is the same: under our name each of them is good.
+    ours = [(note.partition("\n\n")[0] + "\n\n" + renamed(note), size) for note, size in notes]
+    attack(other, named, *[("UPDATE sealed SET note = ? WHERE size = ?", one) for one in ours])
+    assert open_note(ours[-1][0], KEY)
+    for fast in (False, True):
+        with pytest.raises(LedgerTamperedError, match="not what their checkpoint states"):
+            verify_ledger(other, KEY, fast=fast)
+
+
+def renamed(note: str) -> str:
+    """Return the signature line of a note under the name of `ORIGIN`."""
+    [line] = split_note(note)[1]
+    return make_line(ORIGIN, KEY.key_hash, line.signature) + "\n"
 
 
 def test_a_verifier_is_parsed_the_same_however_it_is_made() -> None:

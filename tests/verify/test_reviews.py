@@ -18,7 +18,7 @@ from donewhen.dsse import loads
 from donewhen.entry import Entry
 from donewhen.errors import LedgerTamperedError
 from donewhen.keys import made_here
-from donewhen.ledger import Draft
+from donewhen.ledger import Draft, Ledger
 from donewhen.notes import LocalSigner
 from donewhen.outbox import Outbox, ToFile
 from donewhen.testing import make_reply
@@ -220,6 +220,7 @@ def test_a_word_that_was_moved_to_another_session_is_refused(released: House) ->
 
 def test_a_word_about_another_log_is_refused(house: House, tmp_path: Path) -> None:
     house.finish()
+    Ledger(tmp_path / "other.db", signer=house.log_key).close()  # under a name of its own
     other = House(tmp_path / "other.db")
     other.enroll("ann")
     other.finish()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from auditing import KEY, SIGNER, attack, fill, reseal, rewrite
+from stores.kit import begin
 
 from donewhen.errors import LedgerTamperedError
 from donewhen.ledger import Ledger
@@ -19,6 +20,7 @@ from donewhen.verify import verify_ledger
 def path(tmp_store: Path) -> Path:
     """A ledger whose session `s` kept texts beside rows 3, 6 and 9, all erased in row 17; `u` kept beside 13 and 16."""
     fill(tmp_store)
+    begin(tmp_store, SIGNER)
     with Ledger(tmp_store, signer=SIGNER) as ledger:
         ledger.erase("s", who="Ada", why="asked to")
     return tmp_store
@@ -52,6 +54,7 @@ def test_a_session_can_be_erased_again_once_it_has_kept_more(path: Path) -> None
 def test_a_text_that_is_put_back_is_refused(tmp_store: Path) -> None:
     fill(tmp_store)
     salt, text = restored(tmp_store)
+    begin(tmp_store, SIGNER)
     with Ledger(tmp_store, signer=SIGNER) as ledger:
         ledger.erase("s", who="Ada", why="asked to")
     attack(tmp_store, ("UPDATE texts SET salt = ?, body = ? WHERE entry_id = 9", (salt, text)))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from auditing import KEY, SIGNER, attack, rewrite, seal_as_it_is
 from command import environ
+from stores.kit import begin
 
 from donewhen.entry import Entry
 from donewhen.errors import LedgerTamperedError
@@ -26,6 +27,7 @@ ROWS = 2 * PAGE_ROWS + 40
 def one_commit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ledger whose rows, more than two pages of them, are one commit."""
     path = tmp_path_factory.mktemp("one") / "ledger.db"
+    begin(path, SIGNER)
     with Ledger(path, signer=SIGNER) as ledger:
         ledger.note(*[Draft(Entry(kind="write", session_id="s", state_origin="x", turn_count=n)) for n in range(ROWS)])
     return path
@@ -56,16 +58,16 @@ def test_a_row_is_named_wherever_it_stands_in_a_commit(path: Path, row_id: int, 
 @pytest.mark.parametrize("place", [0, 31, 64, 9_000])
 def test_a_stored_node_that_is_another_is_refused(path: Path, place: int) -> None:
     with closing(sqlite3.connect(path)) as connection:
-        [nodes] = connection.execute("SELECT nodes FROM sealed").fetchone()
+        [nodes] = connection.execute("SELECT nodes FROM sealed WHERE size > 0").fetchone()
     changed = nodes[:place] + bytes([nodes[place] ^ 1]) + nodes[place + 1 :]
-    attack(path, ("UPDATE sealed SET nodes = ?", (changed,)))
+    attack(path, ("UPDATE sealed SET nodes = ? WHERE size > 0", (changed,)))
     with pytest.raises(LedgerTamperedError, match="not what was sealed"):
         verify_ledger(path, KEY, fast=True)
 
 
 @pytest.mark.parametrize("cut", ["substr(nodes, 1, length(nodes) - 32)", "CAST(nodes || x'00' AS BLOB)", "x''"])
 def test_nodes_too_few_or_too_many_are_refused(path: Path, cut: str) -> None:
-    attack(path, f"UPDATE sealed SET nodes = {cut}")
+    attack(path, f"UPDATE sealed SET nodes = {cut} WHERE size > 0")
     with pytest.raises(LedgerTamperedError, match=r"not what was sealed|wrong length"):
         verify_ledger(path, KEY, fast=True)
 
@@ -91,17 +93,17 @@ def test_what_is_wrong_with_a_row_is_told_before_a_checkpoint_after_it(path: Pat
     [
         ("UPDATE entries SET body = CAST(body AS BLOB) WHERE id = 100", "row 100: it is not stored as text"),
         ("UPDATE entries SET body = CAST(body AS BLOB) WHERE id = {last}", "row {last}: it is not stored as text"),
-        ("UPDATE sealed SET note = CAST(note AS BLOB)", "row 1: no checkpoint covers it"),
-        ("UPDATE sealed SET nodes = CAST(nodes AS TEXT)", "row 1: no checkpoint covers it"),
-        ("UPDATE sealed SET start = 'x'", "row 1: the sealed states have a gap"),
-        ("UPDATE sealed SET start = -1", "row 1: the sealed states have a gap"),
-        ("UPDATE sealed SET size = 9223372036854775807", "row {next}: it is missing"),
-        ("UPDATE sealed SET size = -9223372036854775808", "row 1: the sealed states have a gap"),
-        ("UPDATE sealed SET size = 0", "row 1: the sealed states have a gap"),
+        ("UPDATE sealed SET note = CAST(note AS BLOB) WHERE size > 0", "row 1: no checkpoint covers it"),
+        ("UPDATE sealed SET nodes = CAST(nodes AS TEXT) WHERE size > 0", "row 1: no checkpoint covers it"),
+        ("UPDATE sealed SET start = 'x' WHERE size > 0", "row 1: the sealed states have a gap"),
+        ("UPDATE sealed SET start = -1 WHERE size > 0", "row 1: the sealed states have a gap"),
+        ("UPDATE sealed SET size = 9223372036854775807 WHERE size > 0", "row {next}: it is missing"),
+        ("UPDATE sealed SET size = -9223372036854775808 WHERE size > 0", "row 1: there is no checkpoint of no rows"),
         ("INSERT INTO sealed VALUES (9999, {last}, CAST('x' AS BLOB), x'00')", "not stored as text"),
         ("INSERT INTO sealed VALUES (7, 0, CAST('x' AS BLOB), x'00')", "not stored as text"),
         ("INSERT INTO sealed VALUES (9999, {last}, 'x', x'00')", "row {next}: it is missing"),
-        ("DELETE FROM sealed", "row 1: no checkpoint covers it"),
+        ("DELETE FROM sealed", "row 1: there is no checkpoint of no rows"),
+        ("DELETE FROM sealed WHERE size > 0", "row 1: no checkpoint covers it"),
         ("DELETE FROM entries", "row 1: it is missing"),
         ("UPDATE entries SET id = -9223372036854775808 WHERE id = 1", "row 1: there is a row -9223372036854775808"),
         ("UPDATE entries SET id = 9223372036854775807 WHERE id = {last}", "row {last}: it is missing"),

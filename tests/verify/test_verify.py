@@ -44,6 +44,7 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 from sessions import SPEC, Desk, calls_of, seeing
+from stores.kit import begin
 
 from donewhen import canonical
 from donewhen.entry import spec_hash
@@ -54,7 +55,7 @@ from donewhen.errors import (
     LedgerUnavailableError,
 )
 from donewhen.ledger import Draft, Ledger
-from donewhen.notes import Verifier
+from donewhen.notes import LocalSigner, Verifier
 from donewhen.testing import make_reply
 from donewhen.verify import VerifyReport, rederive, verify_ledger
 
@@ -104,11 +105,44 @@ def test_an_unsigned_ledger_is_refused_where_a_key_is_given(tmp_store: Path) -> 
         verify_ledger(tmp_store, KEY)
 
 
-def test_an_empty_ledger_is_vouched_for_by_nobody(tmp_store: Path) -> None:
-    Ledger(tmp_store, signer=SIGNER).close()
+def test_a_ledger_that_was_begun_and_has_no_row_is_signed_and_verifies(tmp_store: Path) -> None:
+    begin(tmp_store, SIGNER)
     report = verify_ledger(tmp_store, KEY)
-    assert (report.rows, report.signed_by, report.unsigned) == (0, None, True)
-    assert "empty" in (report.not_proven or "")
+    assert (report.rows, report.checkpoints, report.signatures) == (0, 0, 1)
+    assert (report.signed_by, report.not_proven) == (KEY.vkey, None)
+    assert report.checkpoint.startswith(f"{KEY.name}\n0\n")
+
+
+@pytest.mark.parametrize("signer", [SIGNER, None])
+def test_a_ledger_without_any_checkpoint_was_emptied(tmp_store: Path, signer: LocalSigner | None) -> None:
+    fill(tmp_store, signer)
+    attack(tmp_store, "DELETE FROM texts", "DELETE FROM entries", "DELETE FROM sealed")
+    for key in (None, None if signer is None else KEY):
+        with pytest.raises(LedgerTamperedError, match="no checkpoint of no rows"):
+            verify_ledger(tmp_store, key)
+    with Ledger(tmp_store, signer=signer) as ledger:
+        with pytest.raises(LedgerTamperedError, match="not even that of no rows"):
+            ledger.write("s", 1, "a", "x", 1, 1, True)
+        with pytest.raises(LedgerTamperedError, match="not even that of no rows"):
+            ledger.store.newest_sealed()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "note = replace(note, char(10) || '0', char(10) || '1')",
+        "start = 1",
+        "nodes = x'00'",
+        "size = -1",
+        "note = CAST(note AS BLOB)",
+        "note = ''",
+    ],
+)
+def test_the_checkpoint_of_no_rows_must_be_what_it_was(path: Path, change: str) -> None:
+    attack(path, f"UPDATE sealed SET {change} WHERE size = 0")
+    for fast in (False, True):
+        with pytest.raises(LedgerTamperedError):
+            verify_ledger(path, KEY, fast=fast, every_signature=not fast)
 
 
 def test_a_ledger_is_verified_while_others_write(path: Path) -> None:
@@ -206,12 +240,22 @@ def test_whatever_is_done_honestly_verifies(
     tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[str, int]]
 ) -> None:
     path = tmp_path_factory.mktemp("random") / "ledger.db"
+    begin(path, SIGNER)
     with Ledger(path, signer=SIGNER) as ledger:
         play(ledger, moves)
         assert verify_ledger(path, KEY).rows == sum(1 for _ in ledger.iter_rows())
 
 
+def test_a_session_can_be_called_nothing(tmp_store: Path) -> None:
+    with Ledger(tmp_store, signer=SIGNER) as ledger:
+        for session in ("", "s", ""):
+            ledger.write(session, 1, "step", "input", 1, 1, True)
+        key = Verifier.parse(ledger.signed_by or "")
+    assert verify_ledger(tmp_store, key).sessions == 2
+
+
 def test_sessions_that_were_forgotten_are_taken_up_again(tmp_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(tmp_store, SIGNER)
     with Ledger(tmp_store, signer=SIGNER) as ledger:
         play(ledger, [(move, of) for of in range(8) for move in ("write", "reserve", "settle", "raise", "attest")])
         for of in range(8):
@@ -230,6 +274,7 @@ def test_sessions_that_were_forgotten_are_taken_up_again(tmp_store: Path, monkey
 
 
 def test_what_the_loop_writes_verifies_whatever_happens_to_it(tmp_store: Path) -> None:
+    begin(tmp_store, SIGNER)
     with Ledger(tmp_store, signer=SIGNER) as ledger:
         desk = Desk(ledger)
         asks = calls_of(("t1", "look", {"x": 1}))
@@ -298,7 +343,7 @@ ATTACKS: dict[str, tuple[Callable[[Path], None], int | None]] = {
         7,
     ),
     "a signature names another key": (
-        lambda path: attack(path, "UPDATE sealed SET note = replace(note, 'log/test', 'log/best') WHERE size = 7"),
+        lambda path: attack(path, "UPDATE sealed SET note = replace(note, '— donewhen', '— donewhom') WHERE size = 7"),
         7,
     ),
     "a signature is stripped": (
@@ -326,7 +371,7 @@ ATTACKS: dict[str, tuple[Callable[[Path], None], int | None]] = {
     ),
     "everything is rewritten without the key": (lambda path: (rewrite(path, 7, tokens=4), reseal(path, OTHER)), 1),
     "everything is rewritten unsigned": (lambda path: reseal(path, None), 1),
-    "the log is renamed": (lambda path: attack(path, "UPDATE log SET origin = 'other'"), 1),
+    "the log is renamed": (lambda path: attack(path, "UPDATE log SET origin = 'other'"), None),
     "the log is nameless": (lambda path: attack(path, "DELETE FROM log"), None),
     "the log names another key": (lambda path: attack(path, ("UPDATE log SET vkey = ?", (OTHER.vkey,))), None),
     "the log names no key": (lambda path: attack(path, "UPDATE log SET vkey = NULL"), None),
@@ -437,7 +482,7 @@ def test_another_key_is_refused_and_both_are_named(path: Path) -> None:
 def test_a_log_of_another_key_under_the_name_of_ours_is_refused(tmp_store: Path) -> None:
     fill(tmp_store, signer=OTHER)
     attack(tmp_store, ("UPDATE log SET vkey = ?", (SIGNER.vkey,)))
-    with pytest.raises(LedgerTamperedError, match="rows 1 to 1 are not what their checkpoint states"):
+    with pytest.raises(LedgerTamperedError, match="no rows are not what their checkpoint states"):
         verify_ledger(tmp_store, KEY)
 
 
@@ -620,8 +665,8 @@ def test_whatever_a_signed_row_says_is_judged_or_refused_in_one_sentence(
 
 
 def root_over(leaves: list[bytes]) -> bytes:
-    if len(leaves) == 1:
-        return leaves[0]
+    if len(leaves) < 2:
+        return leaves[0] if leaves else hashlib.sha256(b"").digest()
     split = 1 << (len(leaves) - 1).bit_length() - 1
     return hashlib.sha256(b"\x01" + root_over(leaves[:split]) + root_over(leaves[split:])).digest()
 
@@ -632,10 +677,14 @@ def test_the_document_is_enough_to_work_out_every_root(made: Path) -> None:
         sealed = connection.execute("SELECT size, start, note, nodes FROM sealed ORDER BY size").fetchall()
         [origin] = connection.execute("SELECT origin FROM log").fetchone()
     leaves = [hashlib.sha256(b"\x00" + body).digest() for body in bodies]
+    assert sealed[0][0] == 0
     for size, before, note, nodes in sealed:
         lines = note.split("\n")
         assert lines[:3] == [origin, str(size), base64.b64encode(root_over(leaves[:size])).decode()]
         assert (lines[3], len(lines)) == ("", 6)
+        if not size:
+            assert (before, nodes) == (0, b"")
+            continue
         assert nodes[:32] == leaves[before]
         assert len(nodes) // 32 == (2 * size - size.bit_count()) - (2 * before - before.bit_count())
 

@@ -19,6 +19,7 @@ from donewhen.cli.halt import halt
 from donewhen.cli.key import key
 from donewhen.cli.ledger import adopt
 from donewhen.cli.output import say
+from donewhen.cli.prices import prices
 from donewhen.cli.receipt import receipt, verify_receipt
 from donewhen.cli.release import release
 from donewhen.cli.review import attest, reject, review
@@ -26,6 +27,7 @@ from donewhen.cli.run import resume, run
 from donewhen.cli.session import raise_, sessions, show
 from donewhen.cli.spec import new
 from donewhen.cli.store import store_option
+from donewhen.cli.stores import store
 from donewhen.cli.verify import verify
 from donewhen.cli.watch import watch
 
@@ -72,8 +74,10 @@ for _command in (
     verify_receipt,
     export,
     erase,
+    prices,
     key,
     adopt,
+    store,
     demo,
 ):
     main.add_command(_command)

@@ -13,7 +13,7 @@ import click
 from donewhen.cli.exits import DONE, LEDGER, CommandError
 from donewhen.cli.output import counted_as, is_terminal, make_console, put, put_json, say
 from donewhen.cli.store import open_to_read, open_to_write, store_option, store_path
-from donewhen.errors import CheckpointError, LedgerError
+from donewhen.errors import CheckpointError
 from donewhen.keyring import Keyring
 from donewhen.render import visible
 
@@ -43,8 +43,6 @@ def checkpoint(*, files: Sequence[str], urls: Sequence[str], vkeys: Sequence[str
     # A witness's line is stored beside the checkpoint; for everything else the ledger is only read.
     with open_to_write(store_path()) if urls else open_to_read(store_path()) as ledger:
         newest = ledger.store.newest_sealed()
-        if newest is None:
-            raise LedgerError(f"{ledger.path} has no row yet, so there is no checkpoint of it")
         with _progress() as progress:
             kept = elsewhere.attempt(ledger.store, progress=progress)
         if as_json:

@@ -30,7 +30,7 @@ def erase(session: str, *, why: str, who: str | None, yes: bool, as_json: bool) 
 
     if not why.strip():
         raise CommandError("--why is blank: texts are erased for a reason")
-    with open_to_write(store_path()) as ledger:
+    with open_to_write(store_path(session)) as ledger:
         session_id = find_session(ledger, session)
         _ask(session_id, yes=yes)
         erased = ledger.erase(session_id, who=who or made_here(), why=why)
@@ -42,6 +42,12 @@ def erase(session: str, *, why: str, who: str | None, yes: bool, as_json: bool) 
         put(f"row {erased.row.id}: {counted_as(erased.texts, 'text')} of session {visible(session_id)} erased")
     if erased.is_gone:
         return DONE
+    if isinstance(store_path(), str):
+        say(
+            "Nobody can read them any more, but the server's files still hold them. The owner of the tables removes them "
+            "with VACUUM (FULL) donewhen.texts; its write-ahead log and its backups are not reached by that."
+        )
+        return LEDGER
     again = command_line("erase", session_id, "--why", why, "--yes")
     say(
         "Somebody is reading an older state of the ledger, so what was erased is still in its write-ahead log. "

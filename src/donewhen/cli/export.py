@@ -63,7 +63,7 @@ def export(
     if form == "bundle" and goes_to_a_terminal(to):
         raise CommandError("a bundle is a ZIP file, not for a terminal: name a file with --to")
     sign = None if sign_key is None else es256_signer(_read(sign_key), visible(sign_key))
-    with open_to_read(store_path()) as ledger:
+    with open_to_read(store_path(session)) as ledger:
         agent = _agent(ledger.origin, agent_id, agent_version) if form == "aat" else None
         session_id = session_named(ledger, session)
         data = export_session(ledger, session_id, form, with_texts=with_texts, agent=agent, sign=sign)

@@ -16,12 +16,15 @@ from donewhen.cli.key_serve import serve
 from donewhen.cli.output import is_terminal, put, put_json, put_table, say
 from donewhen.cli.rows import row_json
 from donewhen.cli.store import (
+    StorePath,
     command_line,
+    is_there,
     open_to_read,
     open_to_write,
     passphrase_asker,
     signer_elsewhere,
     signer_for,
+    store_name,
     store_option,
     store_path,
 )
@@ -78,33 +81,37 @@ def new(*, reviewer: str | None, is_for_input: bool, is_locked: bool, as_json: b
     if reviewer is None:
         if KEY_VARIABLE in os.environ:
             raise CommandError(f"{KEY_VARIABLE} holds the log's key already. Unset it to make one in a file.")
-        vkey = load_or_make_log_key(folder, passphrase=passphrase, ask=passphrase_asker(), environ=_without_key()).vkey
-        made_by = ""
+        load_or_make_log_key(folder, passphrase=passphrase, ask=passphrase_asker(), environ=os.environ)
+        told: dict[str, Any] = {"file": str(path), "was_there": was_there}
+        next_step = "Each log that it signs has a public key of its own, which 'donewhen key show' prints."
     else:
         try:
             _, public = make_reviewer_key(folder, reviewer, passphrase=passphrase or _given_passphrase(path))
         except ValueError as error:
             raise CommandError(str(error)) from error
-        vkey, made_by = public.vkey, public.made_by
+        told = {"file": str(path), "was_there": was_there, "vkey": public.vkey, "made_by": public.made_by or None}
+        next_step = f"Whoever keeps the ledger enrols it: donewhen key enroll {visible(str(path.with_suffix('.vkey')))}"
     if as_json:
-        put_json({"file": str(path), "vkey": vkey, "made_by": made_by or None, "was_there": was_there})
+        put_json(told)
         return
-    put(vkey)
+    put(told.get("vkey") or visible(str(path)))
     say(f"{'It was there already' if was_there else 'Made'}: {visible(str(path))}")
-    if reviewer is not None:
-        say(f"Whoever keeps the ledger enrols it: donewhen key enroll {visible(str(path.with_suffix('.vkey')))}")
+    say(next_step)
 
 
 @key.command()
 @_json_option
 @store_option
 def show(*, as_json: bool) -> None:
-    """Show the keys that are here, and those that the ledger knows. Private halves are never shown."""
+    """Show the keys that are here, and the ledger's public key, which is to be handed to whoever audits it.
+
+    A log's public key is of that log alone, whatever else its private half signs. Private halves are never shown.
+    """
     from donewhen.keyring import Keyring
 
     told: dict[str, Any] = {**_keys_here(), "ledger": None}
     path = store_path()
-    if path.exists():
+    if is_there(path):
         with open_to_read(path) as ledger:
             told["ledger"] = _keys_of(ledger, Keyring.read(ledger))
     if as_json:
@@ -142,7 +149,7 @@ def rotate(*, why: str, who: str | None, to_signer: str | None, as_json: bool) -
     if as_json:
         put_json({**row_json(row), "kept": None if kept is None else str(kept)})
         return
-    put(f"row {row.id}: the log is handed on to {new_signer.vkey}")
+    put(f"row {row.id}: the log is handed on to {row.data['vkey']}")
     say("Give that public key to whoever audits, in place of the old one.")
     if kept is not None:
         say(f"The old key is kept as {visible(str(kept))}, for other ledgers. Remove it when none is signed by it.")
@@ -206,14 +213,16 @@ key.add_command(serve)
 # -- which keys --------------------------------------------------------------------------------------------------------
 
 
-def _next_signer(path: Path, folder: Path, old: Signer | None, to_signer: str | None) -> Signer:
+def _next_signer(path: StorePath, folder: Path, old: Signer | None, to_signer: str | None) -> Signer:
     """Return the key that a ledger is handed on to: durably stored, before any row says so."""
     from donewhen.keys import KEY_FILE, KEY_VARIABLE
     from donewhen.keys.rotation import stage_log_key
     from donewhen.signers.socket import SocketSigner
 
     if old is None:
-        raise CommandError(f"{path} was begun without a key, so there is none to rotate. Begin a new, signed ledger.")
+        raise CommandError(
+            f"{store_name(path)} was begun without a key, so there is none to rotate. Begin a new, signed ledger."
+        )
     if to_signer is not None:
         return SocketSigner(to_signer)
     if signer_elsewhere() is not None:
@@ -229,16 +238,19 @@ def _next_signer(path: Path, folder: Path, old: Signer | None, to_signer: str | 
     return newest or stage_log_key(folder, passphrase=_given_passphrase(folder / KEY_FILE))
 
 
-def _newer_key(path: Path, folder: Path, old: Signer) -> Signer | None:
+def _newer_key(path: StorePath, folder: Path, old: Signer) -> Signer | None:
     """Return the user's key, where another ledger was handed on to it and this one was not yet."""
     from donewhen.keyring import Keyring
     from donewhen.keys import load_log_key
-    from donewhen.keys.rotation import own_log_vkey
+    from donewhen.keys.rotation import own_log_verifier
+    from donewhen.notes import Verifier
 
-    own = own_log_vkey(folder, os.environ)
+    own = own_log_verifier(folder, os.environ)
     with open_to_read(path) as ledger:
         known = [vkey for _, vkey in Keyring.read(ledger).log_keys(ledger.signed_by)]
-    return load_log_key(folder, os.environ, ask=passphrase_asker()) if own not in (None, old.vkey, *known) else None
+    if own is None or own.public_key in [Verifier.parse(vkey).public_key for vkey in (old.vkey, *known)]:
+        return None
+    return load_log_key(folder, os.environ, ask=passphrase_asker())
 
 
 def _public_key(given: str | None) -> PublicKey:
@@ -282,12 +294,6 @@ def _said(option: str, text: str) -> str:
 # -- passphrases -------------------------------------------------------------------------------------------------------
 
 
-def _without_key() -> dict[str, str]:
-    from donewhen.keys import KEY_VARIABLE
-
-    return {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
-
-
 def _new_passphrase(*, is_asked: bool) -> str | None:
     """Return the passphrase for a new key, where one is wanted: from the environment, else asked for twice."""
     from donewhen.keys import PASSPHRASE_VARIABLE
@@ -318,13 +324,13 @@ def _given_passphrase(path: Path) -> str | None:
 def _keys_here() -> dict[str, Any]:
     from donewhen.keys import KEY_FILE, KEY_VARIABLE, REVIEWER_KEY_FILE, config_dir, read_reviewer_vkey
     from donewhen.keys.files import is_locked, read_private
-    from donewhen.keys.rotation import own_log_vkey
 
     folder = config_dir(os.environ)
-    far = signer_elsewhere()
-    vkey = own_log_vkey(folder, os.environ) if far is None else far.vkey
-    where = far.path if far else KEY_VARIABLE if KEY_VARIABLE in os.environ else str(folder / KEY_FILE)
-    log = {"vkey": vkey, "where": where, "locked": bool(is_locked(read_private(folder / KEY_FILE) or ""))}
+    text = read_private(folder / KEY_FILE)
+    far, is_given = signer_elsewhere(), KEY_VARIABLE in os.environ
+    where = far.path if far else KEY_VARIABLE if is_given else str(folder / KEY_FILE)
+    log = {"where": where, "locked": bool(is_locked((os.environ[KEY_VARIABLE] if is_given else text) or ""))}
+    has_log_key = far is not None or is_given or text is not None
     public, path = read_reviewer_vkey(folder), folder / REVIEWER_KEY_FILE
     text = read_private(path)
     reviewer = public and {
@@ -334,7 +340,7 @@ def _keys_here() -> dict[str, Any]:
         "where": str(path) if text is not None else None,
         "locked": bool(is_locked(text or "")),
     }
-    return {"folder": str(folder), "log": None if vkey is None else log, "reviewer": reviewer}
+    return {"folder": str(folder), "log": log if has_log_key else None, "reviewer": reviewer}
 
 
 def _keys_of(ledger: Ledger, keyring: Keyring) -> dict[str, Any]:
@@ -354,24 +360,23 @@ def _keys_of(ledger: Ledger, keyring: Keyring) -> dict[str, Any]:
                 }
             )
     log_keys = [{"vkey": vkey, "from_size": size} for size, vkey in keyring.log_keys(ledger.signed_by)]
-    return {"store": str(Path(ledger.path)), "origin": ledger.origin, "log_keys": log_keys, "reviewers": reviewers}
+    return {"store": ledger.path, "origin": ledger.origin, "log_keys": log_keys, "reviewers": reviewers}
 
 
 def _put_keys(told: dict[str, Any]) -> None:
     log, reviewer, ledger = told["log"], told["reviewer"], told["ledger"]
-    put(f"log key       {'none yet' if log is None else log['vkey']}")
+    put(f"log key       {_where_kept(log) or 'none yet'}")
     put(f"reviewer key  {'none' if reviewer is None else reviewer['vkey']}")
-    for kept in (log, reviewer):
-        if kept is not None and kept["where"] is not None:
-            say(f"{visible(kept['where'])}{', locked with a passphrase' if kept['locked'] else ''}")
+    if _where_kept(reviewer):
+        say(f"              {_where_kept(reviewer)}")
     if ledger is None:
         return
     put(f"\nledger        {visible(ledger['store'])}, log {visible(ledger['origin'])}")
     for known in ledger["log_keys"]:
         since = f", since the checkpoint of {known['from_size']:,} rows" if known["from_size"] else ""
-        put(f"signed by     {visible(known['vkey'])}{since}")
+        put(f"public key    {visible(known['vkey'])}{since}")
     if not ledger["log_keys"]:
-        put("signed by     nobody: the ledger is unsigned")
+        put("public key    none: the ledger is unsigned")
     rows = [
         (
             one["name"],
@@ -384,4 +389,12 @@ def _put_keys(told: dict[str, Any]) -> None:
     if rows:
         put("")
         put_table(("reviewer", "key", "enrolled", "revoked"), rows)
+    if ledger["log_keys"]:
+        say("Hand the newest public key to whoever audits, by another way than the ledger.")
     say(f"To enrol a reviewer: {command_line('key', 'enroll')} FILE")
+
+
+def _where_kept(kept: dict[str, Any] | None) -> str:
+    if kept is None or kept["where"] is None:
+        return ""
+    return f"{visible(kept['where'])}{', locked with a passphrase' if kept['locked'] else ''}"

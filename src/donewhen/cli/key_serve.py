@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -76,7 +76,7 @@ def _serve_reviewer(folder: Path, path: Path, group: int | None) -> int:
 
 
 def _run(server: SignerServer, vkey: str) -> int:
-    with _stopped_by_signals(server.stop):
+    with _stopped_by_signals(server):
         say(f"Signing as {vkey} at {server.path}")
         server.serve()
     say("Stopped.")
@@ -106,16 +106,20 @@ def _group_id(name: str | None) -> int | None:
 
 
 @contextmanager
-def _stopped_by_signals(stop: Callable[[], None]) -> Generator[None, None, None]:
+def _stopped_by_signals(server: SignerServer) -> Generator[None, None, None]:
     """Let SIGTERM and Ctrl-C end the serving, so that the socket is removed."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop()
-
     numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, handle) for number in numbers]
+    before = [signal.signal(number, _do_nothing) for number in numbers]
+    # A handler runs in the main thread, and only once that has something to do: where the system gives the signal to a
+    # thread that answers somebody, the main one goes on waiting. The byte wakes it, whoever was given the signal.
+    fd_before = signal.set_wakeup_fd(server.wake_fd, warn_on_full_buffer=False)
     try:
         yield
     finally:
+        signal.set_wakeup_fd(fd_before)
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    """Leave all to the byte that is written when the signal comes."""

@@ -45,7 +45,7 @@ def receipt(session: str, *, turn: int | None, row_id: int | None, to: str, forc
 
     if turn is not None and row_id is not None:
         raise CommandError("--turn and --row cannot both be given")
-    with open_to_read(store_path()) as ledger:
+    with open_to_read(store_path(session)) as ledger:
         made = make_receipt(ledger, session_named(ledger, session), turn=turn, row_id=row_id)
     put_bytes(made.dumps(), to, force=force)
     size = int(made.note.split("\n", 2)[1])

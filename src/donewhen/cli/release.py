@@ -53,7 +53,7 @@ def release(
     if is_check:
         return _check(session, as_json=as_json)
     target = _target(to, webhook, command, force=force, timeout=timeout)
-    with open_to_write(store_path()) as ledger:
+    with open_to_write(store_path(session)) as ledger:
         released = _release(Outbox(ledger), find_session(ledger, session), target, again=again)
     if as_json:
         put_json(asdict(released))
@@ -81,7 +81,7 @@ def _release(outbox: Any, session_id: str, target: Target, *, again: bool) -> Re
 def _check(session: str, *, as_json: bool) -> int:
     from donewhen.outbox import Outbox
 
-    with open_to_read(store_path()) as ledger:
+    with open_to_read(store_path(session)) as ledger:
         session_id = find_session(ledger, session)
         ready = Outbox(ledger).check(session_id)
     if as_json:

@@ -180,6 +180,8 @@ def _say(
 
 def _take(session: str | None, envelope: IO[str], *, as_json: bool) -> int:
     text = envelope.read(MOST_ENVELOPE_CHARACTERS + 1)
+    if session is not None:
+        store_path(session)  # from here on it is the log that has the session
     surface = _surface_at(to_write=True)
     if session is not None:
         with open_to_read(store_path()) as ledger:
@@ -235,7 +237,7 @@ def _verdict(typed: str) -> tuple[str, str]:
 
 
 def _surface(session: str, *, to_write: bool = False) -> tuple[ReviewSurface, str]:
-    with open_to_read(store_path()) as ledger:
+    with open_to_read(store_path(session)) as ledger:
         session_id = find_session(ledger, session)
     return _surface_at(to_write=to_write), session_id
 

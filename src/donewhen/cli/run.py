@@ -19,7 +19,16 @@ from donewhen.cli.client import CLIENTS, make_client
 from donewhen.cli.exits import FAILED, OUTCOMES, CommandError
 from donewhen.cli.lock import only_one
 from donewhen.cli.output import counted_as, put, put_json, say
-from donewhen.cli.store import command_line, find_session, open_to_read, open_to_write, store_option, store_path
+from donewhen.cli.store import (
+    beside,
+    command_line,
+    find_session,
+    open_to_read,
+    open_to_write,
+    store_option,
+    store_path,
+    whole_name,
+)
 from donewhen.cli.talk import Talk
 from donewhen.cli.tool_refs import load_tools
 from donewhen.render import usd, visible
@@ -103,7 +112,7 @@ def run(spec_file: str, **options: Any) -> int:
     spec = load_spec(spec_file)
     task = wishes.task() or spec.what_it_does
     promise = spec.result(str(uuid.uuid4()))
-    with only_one(store_path(), str(Path(spec_file).resolve()), visible(spec_file)):
+    with only_one(beside(store_path()), str(Path(spec_file).resolve()), visible(spec_file)):
         return _work(wishes, spec, promise, lambda loop: loop.run(task))
 
 
@@ -123,16 +132,16 @@ def resume(session: str, spec_file: str | None, *, why: str, **options: Any) -> 
     """
     wishes = Wishes(**options)
     task = wishes.task()
-    with open_to_read(store_path()) as ledger:
+    with open_to_read(store_path(session)) as ledger:
         promise, spec = _stored_spec(ledger, find_session(ledger, session))
     if spec.keep != "conversation" and task is None:
         raise CommandError("nothing was kept of the conversation, so resuming needs the task again: --task FILE")
     with ExitStack() as locks:
         if spec_file is not None:
             _refuse_other_spec(spec_file, spec, promise)
-            locks.enter_context(only_one(store_path(), str(Path(spec_file).resolve()), visible(spec_file)))
+            locks.enter_context(only_one(beside(store_path()), str(Path(spec_file).resolve()), visible(spec_file)))
         told_as = f"session {visible(promise.session_id)}"
-        locks.enter_context(only_one(store_path(), f"session {promise.session_id}", told_as))
+        locks.enter_context(only_one(beside(store_path()), f"session {promise.session_id}", told_as))
         _lift_halt(promise.session_id, why)
         return _work(wishes, spec, promise, lambda loop: loop.resume(task))
 
@@ -190,6 +199,8 @@ def _work(wishes: Wishes, spec: Spec, promise: SpecResult, go: Callable[[AgentLo
         _terminated_like_interrupted(),
         open_to_write(store_path(), make=True, on_row=talk.tell_row, elsewhere=elsewhere) as ledger,
     ):
+        if ledger.signed_by is not None and not ledger.store.newest_sealed().size:
+            talk.tell_new_log(ledger.signed_by)
         loop = _make_loop(spec, promise, ledger, talk, asked=asked, tools=tools, checks=checks)
         try:
             result = go(loop)
@@ -253,7 +264,7 @@ def _result_json(result: LoopResult, cost_microusd: int | None, code: int) -> di
         "breach_reason": result.breach_reason,
         "waits_for": [call.name for call in result.waits_for],
         "exit_code": code,
-        "store": str(store_path().absolute()),
+        "store": whole_name(store_path()),
     }
 
 

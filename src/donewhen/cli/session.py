@@ -72,7 +72,7 @@ def show(session: str, *, everything: bool, as_json: bool) -> None:
 
     SESSION is its id, or a beginning of it that no other session has.
     """
-    with open_to_read(store_path()) as ledger:
+    with open_to_read(store_path(session)) as ledger:
         session_id = find_session(ledger, session)
         overview = look_at(ledger, session_id, ledger.rows(session_id))
         reviewed = _review_of(ledger, overview)
@@ -99,7 +99,7 @@ def _put_head(overview: Overview, signed_by: str | None, reviewed: str | None) -
         lines.append(("in doubt", f"{count} call{'s' if count > 1 else ''} whose outcome is not known, charged whole"))
     if reviewed is not None:
         lines.append(("review", reviewed))
-    lines.append(("signed by", (signed_by or "nobody: the ledger is unsigned").partition("+")[0]))
+    lines.append(("signed by", signed_by or "nobody: the ledger is unsigned"))
     for name, told in lines:
         first, *others = clean_lines(told).splitlines() or [""]
         put(f"{name:<11}{first}")
@@ -151,7 +151,7 @@ def raise_(session: str, *, why: str, who: str | None, as_json: bool, **wanted: 
     if not why.strip():
         raise CommandError("--why is blank: a ceiling is raised for a reason")
     changes = _changes(wanted)
-    with open_to_write(store_path()) as ledger:
+    with open_to_write(store_path(session)) as ledger:
         session_id = find_session(ledger, session)
         progress = read_progress(ledger.rows(session_id))
         if progress is None:

@@ -15,6 +15,8 @@ from donewhen.cli.exits import CommandError
 from donewhen.cli.output import is_terminal, say
 from donewhen.errors import LedgerError, LedgerFormatError, SessionNotFoundError
 from donewhen.render import visible
+from donewhen.stores.opening import named, with_log_of
+from donewhen.stores.postgres_url import is_url
 
 if TYPE_CHECKING:
     from donewhen.elsewhere import Elsewhere
@@ -29,6 +31,9 @@ STORE_VARIABLE = "DONEWHEN_STORE"
 
 _STORE = "donewhen.store"
 _PASSPHRASES = "donewhen.passphrases"
+StorePath = Path | str
+"""A file, or the URL of a log on PostgreSQL as text: a path would take a slash away from it."""
+
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
@@ -41,21 +46,53 @@ def store_option(command: _Command) -> _Command:
     """Give a command ``--store``. Said after the command it counts more than said before it."""
     option = click.option(
         "--store",
-        metavar="PATH",
+        metavar="PATH|URL",
         expose_value=False,
         callback=_remember,
-        help=f"The ledger's file. Else {STORE_VARIABLE}, else {DEFAULT_STORE}.",
+        help=f"The ledger: a file, or postgresql://…#log. Else {STORE_VARIABLE}, else {DEFAULT_STORE}.",
     )
     return option(command)
 
 
-def store_path() -> Path:
-    """Return the path of the store that the command was given."""
-    chosen: str | None = click.get_current_context().meta.get(_STORE)
-    return Path(chosen or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
+def store_path(session: str | None = None) -> StorePath:
+    """Return the store that the command was given: a path, or a URL as text.
+
+    Args:
+        session: the session that the command is about. Where a URL names no log, it is the log that has the session,
+            for the rest of the command.
+    """
+    meta = click.get_current_context().meta
+    chosen: str = meta.get(_STORE) or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE
+    if not is_url(chosen):
+        return Path(chosen)
+    if session is not None:
+        chosen = meta[_STORE] = with_log_of(chosen, session)
+    return chosen
 
 
-def open_to_read(path: Path) -> Ledger:
+def is_there(store: StorePath) -> bool:
+    """Tell whether there is a file; whether there is a log on PostgreSQL only the server can say."""
+    return isinstance(store, str) or store.exists()
+
+
+def store_name(store: StorePath) -> str:
+    """Return a store's name as it was given, without secrets."""
+    return named(store) if isinstance(store, str) else str(store)
+
+
+def whole_name(store: StorePath) -> str:
+    """Return a store's whole name, without secrets."""
+    return named(store) if isinstance(store, str) else str(store.absolute())
+
+
+def beside(store: StorePath) -> Path:
+    """Return a path in the folder where this machine keeps what stands beside a ledger."""
+    from donewhen.keys import config_dir
+
+    return config_dir(os.environ) / "ledger" if isinstance(store, str) else store
+
+
+def open_to_read(path: StorePath) -> Ledger:
     """Open a ledger that is there, never writing to it and needing no key.
 
     Raises:
@@ -63,7 +100,7 @@ def open_to_read(path: Path) -> Ledger:
     """
     from donewhen.ledger import Ledger
 
-    if not path.exists():
+    if not is_there(path):
         raise LedgerError(
             f"there is no ledger at {path}. 'donewhen run' makes one; --store or {STORE_VARIABLE} names another."
         )
@@ -71,7 +108,7 @@ def open_to_read(path: Path) -> Ledger:
 
 
 def open_to_write(
-    path: Path,
+    path: StorePath,
     *,
     make: bool = False,
     on_row: Callable[[LedgerRow], object] | None = None,
@@ -80,7 +117,7 @@ def open_to_write(
     """Open a ledger with the user's own keys. One that was begun without a key to sign stays without.
 
     Args:
-        path: the ledger's file.
+        path: the ledger's file, or URL.
         make: make it, its folder, and on first use the key, where they are missing.
         on_row: is told of every row that this process writes, once it is stored.
         elsewhere: where its checkpoints are kept besides.
@@ -92,9 +129,10 @@ def open_to_write(
     from donewhen.keys import config_dir, load_input_key
     from donewhen.ledger import Ledger
 
-    if not make and not path.exists():
-        open_to_read(path)  # says what is missing
-    _make_folder(path.parent)
+    if not make and not (isinstance(path, Path) and path.exists()):
+        open_to_read(path).close()  # says what is missing; to write would begin a log on PostgreSQL
+    if isinstance(path, Path):
+        _make_folder(path.parent)
     signer, input_key = signer_for(path), load_input_key(config_dir(os.environ), os.environ)
     if on_row is not None:
         return TellingLedger(path, signer, on_row, elsewhere, input_key=input_key)
@@ -104,7 +142,7 @@ def open_to_write(
 def command_line(*words: str) -> str:
     """Return a command to type next, on the same store."""
     chosen: str | None = click.get_current_context().meta.get(_STORE)
-    store = () if chosen is None else ("--store", chosen)
+    store = () if chosen is None else ("--store", named(chosen))
     return visible(shlex.join(("donewhen", *words, *store)))
 
 
@@ -134,14 +172,15 @@ def short_id(session_id: str, known: list[str]) -> str:
     return session_id
 
 
-def signer_for(path: Path) -> Signer | None:
+def signer_for(path: StorePath) -> Signer | None:
     """Return what signs for the user, where a ledger is signed or new; None for one that was begun without a key.
 
     Raises:
         LedgerError: it is signed by another key, or the user's cannot be used.
     """
     from donewhen.keys import config_dir, load_or_make_log_key
-    from donewhen.keys.rotation import own_log_vkey
+    from donewhen.keys.rotation import own_log_verifier
+    from donewhen.notes import Verifier
 
     folder = config_dir(os.environ)
     is_new, vkey = _key_of(path)
@@ -151,12 +190,17 @@ def signer_for(path: Path) -> Signer | None:
         return signer_elsewhere() or load_or_make_log_key(folder, environ=os.environ, ask=passphrase_asker())
     far = signer_elsewhere()
     signer = far or _own_key(folder, vkey)
-    if signer is None or signer.vkey != vkey:
-        own = own_log_vkey(folder, os.environ) if far is None else far.vkey
-        told = "there is none" if own is None else f"the key there is {own.partition('+')[0]!r}"
+    known = Verifier.parse(vkey)
+    if signer is None or Verifier.parse(signer.vkey).public_key != known.public_key:
+        own = own_log_verifier(folder, os.environ) if far is None else Verifier.parse(far.vkey)
+        told = (
+            "there is none"
+            if own is None
+            else f"there is another, whose public key for it were {own.named(known.name).vkey}"
+        )
         raise LedgerError(
-            f"{path} is signed by the key {vkey.partition('+')[0]!r}, and in {folder if far is None else far.path} "
-            f"{told}. Put that key there, or begin another ledger with --store."
+            f"{store_name(path)} is signed by the key of {vkey}, and in {folder if far is None else far.path} {told}. "
+            "Put that key there, or begin another ledger with --store."
         )
     return signer
 
@@ -191,12 +235,12 @@ def passphrase_asker() -> Ask | None:
     return ask
 
 
-def _key_of(path: Path) -> tuple[bool, str | None]:
+def _key_of(path: StorePath) -> tuple[bool, str | None]:
     """Tell whether a ledger is new, and which key it has now."""
     from donewhen.keyring import Keyring
     from donewhen.ledger import Ledger
 
-    if not path.exists() or path.stat().st_size == 0:
+    if isinstance(path, Path) and (not path.exists() or path.stat().st_size == 0):
         return True, None
     try:
         with Ledger(path, read_only=True) as peeked:
@@ -213,7 +257,7 @@ def _own_key(folder: Path, vkey: str) -> Signer | None:
     signer = find_log_key(folder, vkey, os.environ, ask=passphrase_asker())
     if signer is not None and KEY_VARIABLE not in os.environ and is_unfinished(folder, vkey):
         install_log_key(folder, vkey)
-        say(f"A rotation was interrupted. It is done now: the key {vkey.partition('+')[0]!r} is in its place.")
+        say(f"A rotation was interrupted. It is done now: the key of {vkey} is in its place.")
     return signer
 
 

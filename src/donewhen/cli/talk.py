@@ -42,6 +42,11 @@ class Talk:
         if self._status is not None:
             self._status.stop()
 
+    def tell_new_log(self, vkey: str) -> None:
+        """Tell the public key of a log that has no row yet: whoever audits it needs it from a person."""
+        if not self._quiet:
+            self._say(f"A new ledger. Its public key, for whoever audits it: {vkey}")
+
     def tell_row(self, row: LedgerRow) -> None:
         """Tell of a row that was stored."""
         if self._quiet:

@@ -16,7 +16,7 @@ class TellingLedger(Ledger):
     """Keep the record, and tell of it.
 
     Args:
-        path: the ledger's file.
+        path: the ledger's file, or URL.
         signer: as for `Ledger`.
         on_row: is told of every row of every session that this object writes; must not raise.
         elsewhere: as for `Ledger`.
@@ -25,7 +25,7 @@ class TellingLedger(Ledger):
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         signer: Signer | None,
         on_row: Callable[[LedgerRow], object],
         elsewhere: Elsewhere | None = None,

@@ -14,10 +14,12 @@ import click
 from donewhen.cli.exits import DONE, NOT_PROVABLE, CommandError
 from donewhen.cli.ledger import progress_bar
 from donewhen.cli.output import counted_as, put, put_json, say
-from donewhen.cli.store import STORE_VARIABLE, store_option, store_path
+from donewhen.cli.store import STORE_VARIABLE, StorePath, is_there, store_name, store_option, store_path, whole_name
 from donewhen.cli.vkeys import read_cosigner, read_verifier
 from donewhen.errors import CheckpointError, KeyFileError, LedgerError, LedgerTamperedError
 from donewhen.render import visible
+from donewhen.stores.opening import named
+from donewhen.stores.postgres_url import is_url
 
 if TYPE_CHECKING:
     from donewhen.notes import Verifier
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 @click.option("--key", metavar="VKEY|FILE", help="The public key to hold it against: the log's first, or a later one.")
 @click.option("--seen", "files", metavar="FILE", multiple=True, help="Checkpoints that you kept elsewhere. Repeatable.")
 @click.option("--witness", metavar="VKEY|FILE", help="Ask for a cosignature of this witness.")
-@click.option("--origin", metavar="NAME", help="The name that the log must have.")
 @click.option("--fast", is_flag=True, help="The tree and the newest checkpoint only, and nothing of what rows say.")
 @click.option("--every-signature", is_flag=True, help="Also the signature under each older checkpoint: slow.")
 @click.option("--no-remember", is_flag=True, help="Neither recall what you saw of this log, nor keep what you see now.")
@@ -43,7 +44,6 @@ def verify(
     key: str | None,
     files: Sequence[str],
     witness: str | None,
-    origin: str | None,
     fast: bool,
     every_signature: bool,
     no_remember: bool,
@@ -52,7 +52,7 @@ def verify(
 ) -> int:
     """Work out everything the ledger says again, and hold it against a public key.
 
-    PATH is the ledger's file; left out, the store. The key is never taken from the file. Without --key your own log.vkey
+    PATH is the ledger's file, or URL; left out, the store. The key is never taken from the file. Without --key your own log.key
     counts, if the log is signed by it.
 
     Exit code 7 if anything is not what was signed: the first row at fault is named. Exit code 8 if nothing is wrong, and
@@ -60,9 +60,9 @@ def verify(
     """
     from donewhen.verify import verify_ledger
 
-    ledger = store_path() if path is None else Path(path)
-    if not ledger.exists():
-        raise LedgerError(f"there is no ledger at {ledger}. Name another, or set {STORE_VARIABLE}.")
+    ledger = store_path() if path is None else path if is_url(path) else Path(path)
+    if not is_there(ledger):
+        raise LedgerError(f"there is no ledger at {store_name(ledger)}. Name another, or set {STORE_VARIABLE}.")
     if fast and every_signature:
         raise CommandError("--fast looks at the newest signature only, and --every-signature at all")
     remembered = None if no_remember else _remembered(ledger, forget=forget)
@@ -76,7 +76,6 @@ def verify(
             seen=seen,
             recall=None if remembered is None else remembered.recall,
             witness=asked_for,
-            origin=origin,
             key_made_by=made_by,
             fast=fast,
             every_signature=every_signature,
@@ -87,7 +86,7 @@ def verify(
         told = {
             "key_from": whose,
             "remembered_in": None if kept is None else str(kept),
-            "store": str(ledger.absolute()),
+            "store": whole_name(ledger),
         }
         put_json({**asdict(report), "vouched_to": report.vouched_to, **told})
     else:
@@ -137,16 +136,20 @@ def _plural(noun: str) -> str:
 def _tell_of_keys(report: VerifyReport, whose: str) -> None:
     if report.signed_by is None:
         return
-    name = visible(report.signed_by.partition("+")[0])
-    put(f"Signed: rows 1 to {report.rows:,} stand on the key {name!r}, {visible(whose)}.")
+    put(f"Signed: rows 1 to {report.rows:,} stand on the key {_short(report.signed_by)}, {visible(whose)}.")
     if len(report.keys) == 1:
         return
     ends = [first - 1 for first, _ in report.keys[1:]] + [report.rows]
     for (first, vkey), end in zip(report.keys, ends, strict=True):
         if first <= end:
-            put(f"  the checkpoints of {max(first, 1):,} to {end:,} rows are by {visible(vkey.partition('+')[0])!r}")
+            put(f"  the checkpoints of {first:,} to {end:,} rows are by {_short(vkey)}")
     if report.signed_by != report.keys[0][1]:
         put("  those before your key took over are told by the log itself; your key vouches that they stood so by then")
+
+
+def _short(vkey: str) -> str:
+    """Return what tells a log's keys apart: they all have its name."""
+    return vkey.split("+", 2)[1]
 
 
 def _tell_what_is_newer(report: VerifyReport) -> None:
@@ -164,23 +167,26 @@ def _tell_what_is_newer(report: VerifyReport) -> None:
 # -- what it is held against -------------------------------------------------------------------------------------------
 
 
-def _find_verifier(key: str | None, ledger: Path) -> tuple[Verifier | None, str, str]:
+def _find_verifier(key: str | None, ledger: StorePath) -> tuple[Verifier | None, str, str]:
     """Return the public key to verify against, in words where it is from, and who made it as far as its file says."""
-    from donewhen.keys import VKEY_FILE, config_dir
-    from donewhen.keys.files import read_public_file
+    from donewhen.keys import config_dir
+    from donewhen.keys.rotation import own_log_verifier
     from donewhen.notes import Verifier
     from donewhen.verify import named_keys
 
     if key is not None:
         return read_verifier("--key", key), "given with --key", _made_by(Path(key))
-    own = config_dir(os.environ) / VKEY_FILE
+    named = [Verifier.parse(vkey) for vkey in named_keys(ledger)]
+    folder = config_dir(os.environ)
     try:
-        public = read_public_file(own)
+        own = own_log_verifier(folder, os.environ) if named else None
     except KeyFileError as error:
         raise CommandError(str(error)) from error
-    # Which key is the user's own does not depend on the file; whether it is asked about this log, does.
-    if public is not None and public.vkey in named_keys(ledger):
-        return Verifier.parse(public.vkey), f"your own, from {own}", public.made_by
+    # Which key is the user's own does not depend on the file; whether it is asked about this log, does. Which log should
+    # be here is what was seen at this path before.
+    for verifier in named:
+        if own is not None and verifier.public_key == own.public_key:
+            return verifier, f"your own, from {folder}", ""
     return None, "", ""
 
 
@@ -204,29 +210,33 @@ def _read_seen(files: Sequence[str]) -> list[Seen]:
         raise CommandError(f"--seen: {error}") from error
 
 
-def _remembered(ledger: Path, *, forget: bool) -> SeenLogs:
+def _place(ledger: StorePath) -> StorePath:
+    return named(ledger) if isinstance(ledger, str) else ledger
+
+
+def _remembered(ledger: StorePath, *, forget: bool) -> SeenLogs:
     from donewhen.keys import config_dir
     from donewhen.verify.seen import SeenLogs
 
     remembered = SeenLogs(config_dir(os.environ))
     if forget:
-        remembered.forget(ledger)
+        remembered.forget(_place(ledger))
     return remembered
 
 
-def _remember(remembered: SeenLogs, report: VerifyReport, ledger: Path) -> Path | None:
+def _remember(remembered: SeenLogs, report: VerifyReport, ledger: StorePath) -> Path | None:
     """Refuse another log than the one that was here, and remember what was seen of this one."""
-    before = remembered.log_at(ledger)
+    before = remembered.log_at(_place(ledger))
     if before not in (None, report.origin):
         raise LedgerTamperedError(
-            f"{ledger} held the log {before} when you last verified it, and holds the log {report.origin} now. If you "
+            f"{store_name(ledger)} held the log {before} when you last verified it, and holds the log {report.origin} now. If you "
             "began it anew, say so: donewhen verify --forget"
         )
     # What no key was held against could be anybody's. Of an unsigned log there is nothing better to keep.
     if not report.checkpoint or (report.signed_by is None and report.key_in_file is not None):
         return None
     try:
-        return remembered.remember(report.checkpoint, ledger)
+        return remembered.remember(report.checkpoint, _place(ledger))
     except LedgerError as error:
         say(f"Note: {visible(str(error))}.")
         return None

@@ -45,7 +45,7 @@ def watch(session: str | None, *, as_json: bool) -> None:
 
     SESSION is its id or a beginning of it; left out, the session that wrote last. Ctrl-C leaves it running.
     """
-    with open_to_read(store_path()) as ledger:
+    with open_to_read(store_path(session)) as ledger:
         session_id = find_session(ledger, session) if session is not None else _newest_session(ledger)
         if session_id is None:
             say("There is no session yet.")

@@ -36,7 +36,7 @@ Play = Callable[[Stage], Scene]
 
 @contextmanager
 def open_stage(folder: Path, *, width: int = 100) -> Generator[Stage, None, None]:
-    """Make the demo's key, and serve its site, until the block ends.
+    """Make the demo's key and its ledger, and serve its site, until the block ends.
 
     Args:
         folder: where everything is put; it must be there.
@@ -44,7 +44,10 @@ def open_stage(folder: Path, *, width: int = 100) -> Generator[Stage, None, None
     """
     signer = load_or_make_log_key(folder / KEY_FOLDER)
     with DemoSite() as site:
-        yield Stage(folder=folder, signer=signer, site=site, width=width)
+        stage = Stage(folder=folder, signer=signer, site=site, width=width)
+        with stage.open_ledger() as ledger:
+            stage.vkey_file.write_text(f"{ledger.signed_by}\n", encoding="utf-8")
+        yield stage
 
 
 def no_spec_no_call(stage: Stage) -> Scene:

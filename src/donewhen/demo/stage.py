@@ -13,6 +13,7 @@ from donewhen.notes import Signer
 
 KEY_FOLDER = "keys"
 STORE = "ledger.db"
+VKEY_FILE = "ledger.vkey"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ class Stage:
 
     @property
     def vkey_file(self) -> Path:
-        """Return the file with the public key."""
-        return self.folder / KEY_FOLDER / "log.vkey"
+        """Return the file with the ledger's public key."""
+        return self.folder / VKEY_FILE
 
     def open_ledger(self) -> Ledger:
         """Open the ledger to write to it."""

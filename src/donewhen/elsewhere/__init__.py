@@ -59,7 +59,7 @@ class Kept:
 
     origin: str
     size: int
-    """The rows under it; 0: the log has none yet, and there is nothing to keep."""
+    """The rows under it."""
     places: tuple[KeptAt, ...]
 
     @property
@@ -167,8 +167,6 @@ class Elsewhere:
     def attempt(self, store: Store, *, progress: Callable[[str], object] | None = None) -> Kept:
         """Do what `keep` does, and return what failed instead of raising it."""
         newest = store.newest_sealed()
-        if newest is None:
-            return Kept(origin=store.origin, size=0, places=())
         tried: list[KeptAt] = []
         for path in self.files:
             _tell(progress, path)
@@ -195,15 +193,13 @@ class Elsewhere:
                 return self._ask_once(url, cosigner, store)
             except WitnessRefusedError as refusal:
                 newest = store.newest_sealed()
-                if newest is None or refusal.size is None or newest.size < refusal.size:
+                if refusal.size is None or newest.size < refusal.size:
                     raise
                 # Another process of this ledger has written and asked in between: there is a newer checkpoint now.
         return self._ask_once(url, cosigner, store)
 
     def _ask_once(self, url: str, cosigner: Cosigner, store: Store) -> KeptAt:
         sealed = store.newest_sealed()
-        if sealed is None:
-            raise LedgerError("the log has no row any more")
         answered = cosign(
             url,
             cosigner,

@@ -117,7 +117,7 @@ class KeptStore(WrappedStore):
         """Keep the newest checkpoint, unless that was tried; say what failed, since nobody is there to catch it."""
         try:
             newest = self._store.newest_sealed()
-            if newest is None or newest.size == self._tried_size:
+            if newest.size == self._tried_size:
                 return
             self._tried_size = newest.size
             problems = self._elsewhere.attempt(self).problems

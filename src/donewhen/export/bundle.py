@@ -112,8 +112,8 @@ def _signed(ledger: Ledger, session_id: str) -> tuple[list[LedgerRow], str, dict
 
 def _unsigned(ledger: Ledger, session_id: str) -> tuple[list[LedgerRow], str, dict[str, bytes]]:
     newest = ledger.store.newest_sealed()
-    rows = [] if newest is None else [row for row in ledger.rows(session_id) if row.id <= newest.size]
-    if newest is None or not rows:
+    rows = [row for row in ledger.rows(session_id) if row.id <= newest.size]
+    if not rows:
         raise SessionNotFoundError(session_id, f"no such session in {ledger.path}")
     return rows, newest.note, {}
 

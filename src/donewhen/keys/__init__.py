@@ -1,9 +1,10 @@
 """Where private keys are kept, and how they get there.
 
 They live in the user's configuration folder, away from the ledgers they sign: ``log.key``, with which logs are signed,
-and ``reviewer.key``, with which a person attests. The two are never the same. A ``.vkey`` file beside each is its
-public half, to be handed to whoever audits, or to whoever enrols the reviewer. Where there are no files,
-``DONEWHEN_LOG_KEY`` holds the text of the log's key, and comes first.
+and ``reviewer.key``, with which a person attests. The two are never the same. ``reviewer.vkey`` is the public half of
+that one, to be handed to whoever enrols the reviewer. ``log.key`` has no such file: what an auditor is handed is the
+public key of one log, which is this key under that log's name. Where there are no files, ``DONEWHEN_LOG_KEY`` holds the
+text of the log's key, and comes first.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 KEY_FILE = "log.key"
-VKEY_FILE = "log.vkey"
 REVIEWER_KEY_FILE = "reviewer.key"
 REVIEWER_VKEY_FILE = "reviewer.vkey"
 KEY_VARIABLE = "DONEWHEN_LOG_KEY"
@@ -42,6 +42,9 @@ INPUT_KEY_FILE = "input.key"
 INPUT_KEY_VARIABLE = "DONEWHEN_INPUT_KEY"
 PASSPHRASE_VARIABLE = "DONEWHEN_KEY_PASSPHRASE"  # noqa: S105 - the name, not the thing
 FOLDER_VARIABLE = "DONEWHEN_CONFIG_DIR"
+
+LOG_KEY_NAME = "donewhen/log"
+"""What a log's key is called in its file. In a log's checkpoints it has the log's name."""
 
 _INPUT_KEY_BYTES = 32
 _HEX = re.compile("([0-9A-Fa-f]{2})+")
@@ -111,7 +114,7 @@ def load_or_make_log_key(
     written over, whatever is wrong with it.
 
     Args:
-        folder: where ``log.key`` and ``log.vkey`` are; made if missing, for its owner only.
+        folder: where ``log.key`` is; made if missing, for its owner only.
         random: gives so many bytes that nobody can guess.
         environ: as in `load_log_key`.
         passphrase: locks the key that is made; None: its file's mode alone protects it.
@@ -124,17 +127,8 @@ def load_or_make_log_key(
     unlock = unlocking(environ or {}, ask)
     if environ is not None and KEY_VARIABLE in environ:
         return parse_private(environ[KEY_VARIABLE], KEY_VARIABLE, unlock)
-    signer = _load(folder / KEY_FILE, unlock)
-    if signer is not None and ((folder / VKEY_FILE).exists() or not os.access(folder, os.W_OK)):
-        return signer
-    return _make(
-        folder,
-        (KEY_FILE, VKEY_FILE),
-        lambda: LocalSigner.generate(new_log_key_name(random), random=random),
-        signer,
-        passphrase=passphrase,
-        unlock=unlock,
-    )
+    path = folder / KEY_FILE
+    return _make(path, LOG_KEY_NAME, _load(path, unlock), random=random, passphrase=passphrase, unlock=unlock)
 
 
 # -- a reviewer's key --------------------------------------------------------------------------------------------------
@@ -188,14 +182,7 @@ def make_reviewer_key(
     key_name = "donewhen/reviewer/" + re.sub(r"[\s+]+", "-", name.strip())
     unlock = None if passphrase is None else _giving(passphrase)
     path = folder / REVIEWER_KEY_FILE
-    signer = _make(
-        folder,
-        (REVIEWER_KEY_FILE, None),
-        lambda: LocalSigner.generate(key_name, random=random),
-        _load(path, unlock),
-        passphrase=passphrase,
-        unlock=unlock,
-    )
+    signer = _make(path, key_name, _load(path, unlock), random=random, passphrase=passphrase, unlock=unlock)
     if signer.name != key_name:
         raise KeyFileError(str(path), f"is the key {signer.name!r} already. One folder holds one reviewer's key")
     return signer, _tell_public_half(folder, PublicKey(signer.vkey, name.strip(), made_by or made_here()))
@@ -292,34 +279,29 @@ def _load(path: Path, unlock: Ask | None) -> LocalSigner | None:
 
 
 def _make(
-    folder: Path,
-    names: tuple[str, str | None],
-    generate: Callable[[], LocalSigner],
-    known: LocalSigner | None,
+    path: Path,
+    name: str,
+    signer: LocalSigner | None,
     *,
+    random: Callable[[int], bytes],
     passphrase: str | None,
     unlock: Ask | None,
 ) -> LocalSigner:
-    """Return the key that is there, else make it; write its public half where the second name says so."""
-    path, signer = folder / names[0], known
-    if passphrase is not None:
-        unlock = _giving(passphrase)
+    """Return the key that is there, else make it."""
+    if signer is not None:
+        return signer
     try:
-        if signer is None:
-            text = spell_private(generate(), passphrase)
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_once(path, text)
-            # Another process may have been first: what is on disk is the key.
-            signer = _load(path, unlock)
-        if signer is None:
-            raise KeyFileError(
-                str(path), "is a name that is taken, and there is no file: a link to nowhere, or removed just now"
-            )
-        if names[1] is not None:
-            # A crash before this line leaves a key without its public half; the next call ends here again.
-            replace_file(folder / names[1], f"{signer.vkey}\n", mode=0o644)
+        text = spell_private(LocalSigner.generate(name, random=random), passphrase)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_once(path, text)
     except OSError as error:
         raise KeyFileError(str(path), f"no key could be stored: {error.strerror}") from error
+    # Another process may have been first: what is on disk is the key.
+    signer = _load(path, unlock if passphrase is None else _giving(passphrase))
+    if signer is None:
+        raise KeyFileError(
+            str(path), "is a name that is taken, and there is no file: a link to nowhere, or removed just now"
+        )
     return signer
 
 
@@ -333,12 +315,3 @@ def _tell_public_half(folder: Path, public: PublicKey) -> PublicKey:
     except OSError as error:
         raise KeyFileError(str(path), f"the public half could not be stored: {error.strerror}") from error
     return found if found is not None and found.vkey == public.vkey else public
-
-
-def new_log_key_name(random: Callable[[int], bytes]) -> str:
-    """Return a name for a new key of a log.
-
-    Args:
-        random: gives so many random bytes.
-    """
-    return f"donewhen/log/{random(4).hex()}"

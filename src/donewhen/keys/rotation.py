@@ -10,12 +10,13 @@ user removes it: other ledgers still need it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from donewhen.errors import KeyFileError
-from donewhen.keys import KEY_FILE, KEY_VARIABLE, VKEY_FILE, new_log_key_name, unlocking
+from donewhen.keys import KEY_FILE, KEY_VARIABLE, LOG_KEY_NAME, unlocking
 from donewhen.keys.files import (
     Ask,
     is_locked,
@@ -23,8 +24,6 @@ from donewhen.keys.files import (
     parse_private,
     public_half,
     read_private,
-    read_public_file,
-    replace_file,
     spell_private,
     sync_folder,
     write_once,
@@ -44,7 +43,7 @@ def find_log_key(
 
     Args:
         folder: where the keys are.
-        vkey: the key that a ledger's log has now.
+        vkey: the key that a ledger's log has now, under whatever name.
         environ: as in `load_log_key`. A key in ``DONEWHEN_LOG_KEY`` is the only one that counts.
         ask: as in `load_log_key`.
 
@@ -57,25 +56,27 @@ def find_log_key(
     unlock = unlocking(environ or {}, ask)
     if environ is not None and KEY_VARIABLE in environ:
         signer = parse_private(environ[KEY_VARIABLE], KEY_VARIABLE, unlock)
-        return signer if signer.vkey == vkey else None
+        return signer if _public_key(signer.vkey) == _public_key(vkey) else None
     for path in (folder / KEY_FILE, _new_path(folder, vkey), _old_path(folder, vkey)):
         text = read_private(path)
-        if text is not None and public_half(text, str(path)) == vkey:
+        if text is not None and _public_key(public_half(text, str(path))) == _public_key(vkey):
             return parse_private(text, str(path), unlock)
     return None
 
 
-def own_log_vkey(folder: Path, environ: Mapping[str, str]) -> str | None:
+def own_log_verifier(folder: Path, environ: Mapping[str, str]) -> Verifier | None:
     """Return the public half of the key that `load_log_key` would load, for which no passphrase is needed.
+
+    Its name is that of the key's file. A log's public key is this one under the log's name.
 
     Raises:
         KeyFileError: it is there, but is no key, or can be read by others.
     """
     if KEY_VARIABLE in environ:
-        return public_half(environ[KEY_VARIABLE], KEY_VARIABLE)
+        return Verifier.parse(public_half(environ[KEY_VARIABLE], KEY_VARIABLE))
     path = folder / KEY_FILE
     text = read_private(path)
-    return None if text is None else public_half(text, str(path))
+    return None if text is None else Verifier.parse(public_half(text, str(path)))
 
 
 def stage_log_key(
@@ -98,7 +99,7 @@ def stage_log_key(
             left = None if passphrase is not None else _left_behind(folder)
             if left is not None:
                 return left
-            signer = LocalSigner.generate(new_log_key_name(random), random=random)
+            signer = LocalSigner.generate(LOG_KEY_NAME, random=random)
             write_once(_new_path(folder, signer.vkey), spell_private(signer, passphrase))
             return signer
     except OSError as error:
@@ -112,7 +113,7 @@ def install_log_key(folder: Path, vkey: str) -> Path | None:
 
     Args:
         folder: where the keys are.
-        vkey: the public half of the staged key. Where it is in its place already, only ``log.vkey`` is made right.
+        vkey: the public half of the staged key, under whatever name.
 
     Returns:
         Where the old key is kept; None where there was none, or nothing was left to do.
@@ -122,32 +123,31 @@ def install_log_key(folder: Path, vkey: str) -> Path | None:
     """
     try:
         with locked(folder / _LOCK_FILE):
-            kept = _take_place(folder, vkey)
-            # A crash before this line leaves a public half that is the old key's; the next call ends here again.
-            replace_file(folder / VKEY_FILE, f"{vkey}\n", mode=0o644)
-            return kept
+            return _take_place(folder, vkey)
     except OSError as error:
         raise KeyFileError(str(folder / KEY_FILE), f"the new key could not be put there: {error.strerror}") from error
 
 
 def is_unfinished(folder: Path, vkey: str) -> bool:
-    """Tell whether a rotation to a key was interrupted: it is not in its place, or its public half is not.
+    """Tell whether a rotation to a key was interrupted: it is not in its place yet."""
+    return _new_path(folder, vkey).exists()
 
-    Raises:
-        KeyFileError: ``log.key`` or ``log.vkey`` cannot be read.
-    """
-    if _new_path(folder, vkey).exists():
-        return True
-    public = read_public_file(folder / VKEY_FILE)
-    return public is not None and public.vkey != vkey and own_log_vkey(folder, {}) == vkey
+
+def _public_key(vkey: str) -> bytes:
+    """Return what is the same whatever a key is called."""
+    return Verifier.parse(vkey).public_key
 
 
 def _new_path(folder: Path, vkey: str) -> Path:
-    return folder / f"{KEY_FILE}.new-{Verifier.parse(vkey).key_hash.hex()}"
+    return folder / f"{KEY_FILE}.new-{_short(vkey)}"
 
 
 def _old_path(folder: Path, vkey: str) -> Path:
-    return folder / f"{KEY_FILE}.old-{Verifier.parse(vkey).key_hash.hex()}"
+    return folder / f"{KEY_FILE}.old-{_short(vkey)}"
+
+
+def _short(vkey: str) -> str:
+    return hashlib.sha256(_public_key(vkey)).hexdigest()[:8]
 
 
 def _left_behind(folder: Path) -> LocalSigner | None:
@@ -163,7 +163,7 @@ def _take_place(folder: Path, vkey: str) -> Path | None:
     path, staged = folder / KEY_FILE, _new_path(folder, vkey)
     text = read_private(path)
     old = None if text is None else public_half(text, str(path))
-    if old == vkey:
+    if old is not None and _public_key(old) == _public_key(vkey):
         staged.unlink(missing_ok=True)
         return None
     if read_private(staged) is None:

@@ -159,7 +159,7 @@ def refuse_unsealed(ledger: Ledger, rows: Sequence[LedgerRow]) -> None:
             raise LedgerTamperedError("it does not follow the row before it in its session", row_id=row.id)
         digest, seq = leaf_hash(spell(row)).hex(), row.seq
     newest = ledger.store.newest_sealed()
-    if not rows or newest is None:
+    if not rows:
         return
     last, size = rows[-1].id, newest.size
     # Who signed it was checked when the transaction began, or when the file was opened.

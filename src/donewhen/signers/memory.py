@@ -67,7 +67,8 @@ def remember(memory: Memory | None, checkpoint: Checkpoint, old_size: int, proof
     Raises:
         LedgerTamperedError: it does not extend what was signed.
     """
-    if not 0 <= old_size < checkpoint.size:
+    begins = checkpoint.size == old_size == 0 and (memory is None or not memory.pending.size)
+    if not begins and not 0 <= old_size < checkpoint.size:
         raise LedgerTamperedError(f"a checkpoint of {checkpoint.size} rows cannot build on one of {old_size}")
     asked = State(checkpoint.size, checkpoint.root)
     if memory is None:
@@ -184,7 +185,8 @@ def _told(before: Memory | None, after: Memory, origin: str) -> str | None:
     if before is None:
         at = "its beginning" if after.confirmed.size == 0 else f"{after.confirmed.size} rows, on its word"
         return f"the log {origin} is new to this signer, which knows it from {at}"
-    is_replaced = after.confirmed == before.confirmed and after.pending != before.pending
+    is_built_upon = before.pending in (before.confirmed, after.confirmed)
+    is_replaced = not is_built_upon and after.pending != before.pending
     if not is_replaced:
         return None
     return (
@@ -230,7 +232,7 @@ def _parse(origin: str, raw: Any) -> Memory:
     if set(raw) != {"confirmed", "pending"}:
         raise ValueError(f"what it says of {origin!r} is not two states")
     confirmed, pending = (_parse_state(origin, raw[name]) for name in ("confirmed", "pending"))
-    if pending.root is None or confirmed.size >= pending.size:
+    if pending.root is None or confirmed.size > pending.size or (confirmed.size == pending.size and pending.size):
         raise ValueError(f"what it says of {origin!r} is not one state and a later one")
     return Memory(confirmed, pending)
 

@@ -159,6 +159,7 @@ class SignerServer:
         self._turn = threading.Lock()
         self._slots = threading.Semaphore(MAX_CONNECTIONS)
         self._wake, self._woken = socket.socketpair()
+        self._wake.setblocking(False)
         try:
             self._socket = _listen(path, group)
         except BaseException:
@@ -175,6 +176,11 @@ class SignerServer:
             connection, _ = self._socket.accept()
             self._slots.acquire()
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    @property
+    def wake_fd(self) -> int:
+        """Return the descriptor that lets `serve` return when a byte is written to it: for `signal.set_wakeup_fd`."""
+        return self._wake.fileno()
 
     def stop(self) -> None:
         """Let `serve` return. Safe in a signal's handler."""
@@ -226,9 +232,7 @@ class SignerServer:
         if request.get("op") not in ("checkpoint", "sign"):
             return {"refused": "this signer knows the operations key, checkpoint and sign"}
         if request.get("vkey") != self._vkey:
-            return {
-                "refused": f"this signer has the key {self._vkey.partition('+')[0]!r}, and not the one that is asked for"
-            }
+            return {"refused": f"this signer has the key {self._vkey}, and not the one that is asked for"}
         try:
             return {"signature": base64.b64encode(self._desk.sign(request)).decode()}
         except LedgerTamperedError as error:

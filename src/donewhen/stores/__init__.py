@@ -33,7 +33,7 @@ class Head:
 @quick
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """One sealed state of the log, as stored."""
+    """One sealed state of the log, as stored. The first is that of no rows, stored when the store is made."""
 
     size: int
     """The number of rows it covers."""
@@ -128,7 +128,12 @@ class Store(Protocol):
 
     @property
     def path(self) -> str:
-        """Return where the record is."""
+        """Return where the record is, to be shown."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Return what opens it again: a path, or a URL that may hold a password."""
         ...
 
     @property
@@ -173,15 +178,19 @@ class Store(Protocol):
         ...
 
     def iter_sealed(self, after_size: int = 0) -> Iterator[Sealed]:
-        """Yield every sealed state of the log in order, lazily."""
+        """Yield every sealed state that covers more than so many rows in order, lazily."""
         ...
 
-    def newest_sealed(self) -> Sealed | None:
-        """Return the newest sealed state of the log, None if it has no row."""
+    def newest_sealed(self) -> Sealed:
+        """Return the newest sealed state of the log; that of no rows, if it has none.
+
+        Raises:
+            LedgerTamperedError: there is none at all: the log was emptied.
+        """
         ...
 
     def sealed_at(self, leaf: int) -> Sealed | None:
-        """Return the first sealed state that covers more rows than `leaf`, None if none does."""
+        """Return the first sealed state that covers more rows than `leaf`, None if none does; of -1: that of no rows."""
         ...
 
     def read_cosigned(self, size: int | None = None) -> list[Cosigned]:

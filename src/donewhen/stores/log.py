@@ -1,5 +1,8 @@
 """The log over a store's rows: what this process knows of it, and how it is extended.
 
+A log begins with a signed checkpoint of no rows, made in the transaction that makes its store. So one without any
+checkpoint was never ours: it was emptied.
+
 Every commit seals the rows it adds: their leaf hashes extend an RFC 6962 tree, and the new size and root are signed as
 a C2SP checkpoint, in the same transaction as the rows. So there is never a row on disk that no checkpoint covers, and
 before a writer extends the log it holds the stored head against what was signed. A row that somebody slipped in is
@@ -22,8 +25,8 @@ from donewhen import merkle
 from donewhen.entry import decode
 from donewhen.errors import CheckpointError, LedgerError, LedgerTamperedError
 from donewhen.keyring import ROTATE, KeyChange, Keyring
-from donewhen.merkle import Frontier, leaf_hash, peak_nodes
-from donewhen.notes import Checkpoint, Signer, Verifier, checkpoint_text, open_note, sign_note
+from donewhen.merkle import EMPTY_ROOT, Frontier, leaf_hash, peak_nodes
+from donewhen.notes import Checkpoint, Signer, Verifier, checkpoint_text, open_checkpoint, sign_note
 from donewhen.stores import Sealed
 
 HASH_BYTES = 32
@@ -56,7 +59,7 @@ class LogState:
     Args:
         origin: the log's name, the first line of every checkpoint.
         signer: signs checkpoints; None for a log that is read, or has no key.
-        verifier: checks what other writers signed; None for a log that has no key.
+        verifier: checks what other writers signed, named as the log is; None for a log that has no key.
     """
 
     def __init__(self, origin: str, signer: Signer | None, verifier: Verifier | None) -> None:
@@ -90,31 +93,34 @@ class LogState:
             LedgerTamperedError: they do not agree; nothing may be appended.
             LedgerError: the log was handed on to another key than this process has; nothing may be appended.
         """
-        size, note = newest or (0, None)
+        if newest is None:
+            raise LedgerTamperedError("there is no checkpoint, not even that of no rows with which a log begins")
+        size, note = newest
         if rows != size:
             raise LedgerTamperedError(
                 f"the log has {rows} rows and its newest checkpoint covers {size}", row_id=min(rows, size) + 1
             )
         if note == self.note:
             return False
-        if note is None or size < self.size:
+        if size < self.size:
             raise LedgerTamperedError(
                 f"the log was cut back from {self.size} to {size} rows while this process had it open", row_id=size + 1
             )
-        known = sealed_at(self.size - 1) if self.size else None
-        if self.size and (known is None or known.size != self.size or known.note != self.note):
+        known = None if self.note is None else sealed_at(self.size - 1)
+        if self.note is not None and (known is None or known.size != self.size or known.note != self.note):
             raise LedgerTamperedError(
-                "the log was rewritten while this process had it open: its newest checkpoint is gone", row_id=self.size
+                "the log was rewritten while this process had it open: its newest checkpoint is gone",
+                row_id=self.size or None,
             )
         verifier = follow_rotations(self.origin, self.verifier, key_rows(self.size), sealed_at)
         frontier = load_frontier(size, sealed_at)
         root = read_checkpoint(note, self.origin, size, verifier)
         if frontier.root() != root:
             raise LedgerTamperedError(f"the stored tree of {size} rows does not have the root that was signed")
-        if self.signer is not None and verifier is not None and self.signer.vkey != verifier.vkey:
+        if self.signer is not None and verifier not in (None, log_verifier(self.origin, self.signer)):
             raise LedgerError(
-                f"the log was handed on to the key {verifier.name!r} while this process had it open with the key "
-                f"{self.signer.name!r}. Nothing was written: open the ledger again with the new key."
+                "the log was handed on to another key while this process had it open. Nothing was written: open the "
+                "ledger again with the new key."
             )
         self.frontier, self.note, self.verifier = frontier, note, verifier
         return True
@@ -138,16 +144,14 @@ class LogState:
         start = self.frontier.size
         frontier = self.frontier.copy()
         nodes = b"".join([node for leaf in leaves for node in frontier.append(leaf)])
-        if not start:
-            Checkpoint(self.origin, start, frontier.root())  # raises, if the log's name cannot stand in a checkpoint
         text = checkpoint_text(self.origin, frontier.size, frontier.root())
         sealed = Sealed(frontier.size, start, text, nodes)
         if self.signer is not None:
-            note = _sign(self.signer, sealed, sealed_at)
+            note = _sign(self.signer, self.origin, sealed, sealed_at)
             if successor is not None:
-                note += _sign(successor, sealed, sealed_at).rpartition("\n\n")[2]
+                note += _sign(successor, self.origin, sealed, sealed_at).rpartition("\n\n")[2]
                 # A new key that cannot sign would leave a log that nobody can go on with.
-                open_note(note, Verifier.parse(successor.vkey))
+                open_checkpoint(note, log_verifier(self.origin, successor))
             sealed = Sealed(frontier.size, start, note, nodes)
         return sealed, frontier
 
@@ -155,7 +159,21 @@ class LogState:
         """Take a sealed state as known, once it is on disk, and with it the key that the log was handed on to."""
         self.frontier, self.note = frontier, sealed.note
         if successor is not None:
-            self.signer, self.verifier = successor, Verifier.parse(successor.vkey)
+            self.signer, self.verifier = successor, log_verifier(self.origin, successor)
+
+
+def seal_nothing(origin: str, signer: Signer | None) -> Sealed:
+    """Return the sealed state of no rows, with which a log begins.
+
+    Args:
+        origin: the log's name.
+        signer: signs it; None: the log has no key.
+
+    Raises:
+        CheckpointError: the name cannot be a log's, or the signer gave no signature.
+    """
+    sealed = Sealed(0, 0, Checkpoint(origin, 0, EMPTY_ROOT).text(), b"")
+    return sealed if signer is None else Sealed(0, 0, _sign(signer, origin, sealed, lambda _leaf: None), b"")
 
 
 class _BoundSigner:
@@ -175,11 +193,16 @@ class _BoundSigner:
         return self._signer.sign_checkpoint(message.decode(), old, proof)
 
 
-def _sign(signer: Signer, sealed: Sealed, sealed_at: Callable[[int], Sealed | None]) -> str:
+def log_verifier(origin: str, signer: Signer) -> Verifier:
+    """Return the public key of a log that a signer signs: its key, under the log's name."""
+    return Verifier.parse(signer.vkey).named(origin)
+
+
+def _sign(signer: Signer, origin: str, sealed: Sealed, sealed_at: Callable[[int], Sealed | None]) -> str:
     """Return the note of a state that is not signed yet."""
     if hasattr(signer, "sign_checkpoint"):  # which is quicker than asking for the protocol, at every commit
         signer = _BoundSigner(cast("CheckpointSigner", signer), sealed, sealed_at)
-    return sign_note(sealed.note, signer)
+    return sign_note(sealed.note, signer, origin)
 
 
 def follow_rotations(
@@ -225,23 +248,24 @@ def _follow(
     return new
 
 
-def check_signer(path: str, given: str | None, vkey: str | None) -> None:
+def check_signer(path: str, origin: str, signer: Signer | None, vkey: str | None) -> None:
     """Refuse to write to a log with another key than its own, or with none.
 
     Args:
         path: the store, for messages.
-        given: the public key of whoever wants to write; None: no key.
+        origin: the log.
+        signer: holds the key of whoever wants to write; None: no key.
         vkey: the public key of the log, the newest where it was rotated; None: it has none.
 
     Raises:
         LedgerError: they are not the same.
     """
+    given = None if signer is None else log_verifier(origin, signer).vkey
     if given == vkey:
         return
     if vkey is None:
         raise LedgerError(f"{path} was begun without a key. Open it without one, or begin a new ledger.")
-    name = vkey.split("+", 1)[0]
-    raise LedgerError(f"{path} is signed by the key {name!r}. Hand in that key to write to it.")
+    raise LedgerError(f"{path} is signed by the key of {vkey}. Hand in that key to write to it.")
 
 
 def current_key(first_vkey: str | None, key_rows: Sequence[tuple[int, str]]) -> str | None:
@@ -270,7 +294,7 @@ def read_checkpoint(note: str, origin: str, size: int, verifier: Verifier | None
         LedgerTamperedError: it is malformed, not signed by that key, or of another log or size.
     """
     try:
-        checkpoint = Checkpoint.parse(note if verifier is None else open_note(note, verifier))
+        checkpoint = Checkpoint.parse(note) if verifier is None else open_checkpoint(note, verifier)
     except CheckpointError as error:
         raise LedgerTamperedError(f"the checkpoint of {size} rows is not good: {error}", row_id=size) from error
     if checkpoint.origin != origin or checkpoint.size != size:

@@ -23,7 +23,7 @@ from donewhen.errors import LedgerError, LedgerFormatError, LedgerTamperedError,
 from donewhen.notes import Signer, Verifier
 from donewhen.stores import Cosigned, Sealed, forks
 from donewhen.stores.lock import Turnstile
-from donewhen.stores.log import LogState, check_signer, current_key
+from donewhen.stores.log import LogState, check_signer, current_key, log_verifier, seal_nothing
 from donewhen.stores.sqlite_connections import (
     Connections,
     connect,
@@ -85,7 +85,7 @@ class SQLiteStore(SQLiteReads):
     ) -> None:
         if path == ":memory:" or path.startswith("file:"):
             raise LedgerUnavailableError(path, "a ledger must be a file, since a record that is not on disk is none")
-        self.path = os.path.abspath(path)
+        self.path = self.address = os.path.abspath(path)
         self.origin = ""
         self.vkey: str | None = None
         self._signer = signer
@@ -284,8 +284,9 @@ class SQLiteStore(SQLiteReads):
         self._turnstile.enter()
         try:
             use_wal(connection, self._wait_seconds)
-            vkey = None if self._signer is None else self._signer.vkey
-            migrate(connection, self.path, f"donewhen.local/{self._random(8).hex()}", vkey)
+            origin = f"donewhen.local/{self._random(8).hex()}"
+            vkey = None if self._signer is None else log_verifier(origin, self._signer).vkey
+            migrate(connection, self.path, origin, vkey, seal_nothing(origin, self._signer).note)
         finally:
             self._turnstile.leave()
 
@@ -294,14 +295,14 @@ class SQLiteStore(SQLiteReads):
         known = self._log
         if not self._read_only:
             signer = self._signer if known is None else known.signer  # which may have been rotated since
-            given = None if signer is None else signer.vkey
-            check_signer(self.path, given, current_key(vkey, key_row_finder(connection)(0)))
+            check_signer(self.path, origin, signer, current_key(vkey, key_row_finder(connection)(0)))
         if known is None:
             self.origin, self.vkey = origin, vkey
             return LogState(origin, self._signer, None if vkey is None else Verifier.parse(vkey))
         # It is the same file opened again, or another one. It must hold what this process has seen.
         stored = connection.execute("SELECT note FROM sealed WHERE size = ?", (known.size,)).fetchone()
-        if (known.origin, self.vkey) != (origin, vkey) or (None if stored is None else stored[0]) != known.note:
+        is_there = known.note is None or (stored is not None and stored[0] == known.note)
+        if (known.origin, self.vkey) != (origin, vkey) or not is_there:
             raise LedgerTamperedError(
                 f"{self.path} was replaced by another ledger, which lacks the {known.size} rows of the one before",
                 row_id=known.size or None,

@@ -7,6 +7,7 @@ from typing import Any
 
 from donewhen.balance import Balance
 from donewhen.entry import LedgerRow, decode
+from donewhen.errors import LedgerTamperedError
 from donewhen.stores import Cosigned, Sealed
 from donewhen.stores.sqlite_transaction import BALANCE, HEAD, SEALED_AT, balance_in
 
@@ -71,17 +72,19 @@ class SQLiteReads:
 
     def iter_bodies(self, after_id: int = 0) -> Iterator[tuple[int, bytes]]:
         """Yield (id, stored body) of every row in order, as many as there are at the first."""
-        return self._iter(_BODIES, _NEWEST_ID, after_id)
+        return self._iter(_BODIES, _NEWEST_ID, after_id + 1 if after_id else LEAST_ID)
 
     def iter_sealed(self, after_size: int = 0) -> Iterator[Sealed]:
-        """Yield every sealed state of the log in order, as many as there are at the first."""
-        for row in self._iter(_SEALED, _NEWEST_SIZE, after_size):
+        """Yield every sealed state that covers more than so many rows in order, as many as there are at the first."""
+        for row in self._iter(_SEALED, _NEWEST_SIZE, after_size + 1):
             yield Sealed(*row)
 
-    def newest_sealed(self) -> Sealed | None:
-        """Return the newest sealed state of the log, None if it has no row."""
+    def newest_sealed(self) -> Sealed:
+        """Return the newest sealed state of the log; that of no rows, if it has none."""
         found = self._read(_NEWEST_SEALED, ())
-        return Sealed(*found[0]) if found else None
+        if not found:
+            raise LedgerTamperedError("there is no checkpoint, not even that of no rows with which a log begins")
+        return Sealed(*found[0])
 
     def sealed_at(self, leaf: int) -> Sealed | None:
         """Return the first sealed state that covers more rows than `leaf`, None if none does."""
@@ -102,10 +105,9 @@ class SQLiteReads:
         found = self._read(_TEXT, (row_id, label))
         return found[0] if found else None
 
-    def _iter(self, sql: str, newest: str, after: int) -> Iterator[tuple[Any, ...]]:
+    def _iter(self, sql: str, newest: str, start: int) -> Iterator[tuple[Any, ...]]:
         """Yield rows page by page. What is there is never changed, so the rows up to the newest are one state."""
         last: int = self._read(newest, ())[0][0] or 0
-        start = after + 1 if after else LEAST_ID
         while start <= last and (page := self._read(sql, (start, last, PAGE_ROWS))):
             yield from page
             start = page[-1][0] + 1

@@ -165,7 +165,7 @@ BEGIN
   SELECT RAISE(ABORT, 'the ledger is append-only: a balance is listed once, with the row that leaves it');
 END;
 CREATE TRIGGER sealed_no_replace BEFORE INSERT ON sealed
-WHEN NEW.size <= (SELECT coalesce(max(size), 0) FROM sealed)
+WHEN NEW.size <= (SELECT coalesce(max(size), -1) FROM sealed)
 BEGIN
   SELECT RAISE(ABORT, 'the ledger is append-only: a checkpoint can only be added at its end');
 END;
@@ -231,7 +231,7 @@ def _read_marks(connection: sqlite3.Connection) -> tuple[int, int, set[str]]:
     return application_id, version, tables
 
 
-def migrate(connection: sqlite3.Connection, path: str, origin: str, vkey: str | None) -> None:
+def migrate(connection: sqlite3.Connection, path: str, origin: str, vkey: str | None, note: str) -> None:
     """Bring a database to the newest version, in one transaction with the record of it.
 
     Args:
@@ -239,6 +239,7 @@ def migrate(connection: sqlite3.Connection, path: str, origin: str, vkey: str | 
         path: where it is, for messages.
         origin: the name of the log, if this begins one.
         vkey: the public key of the log, if this begins one; None: unsigned.
+        note: the checkpoint of no rows, if this begins a log.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -247,6 +248,7 @@ def migrate(connection: sqlite3.Connection, path: str, origin: str, vkey: str | 
             migration(connection)
         if version == 0:
             connection.execute("INSERT INTO log (id, origin, vkey) VALUES (1, ?, ?)", (origin, vkey))
+            connection.execute("INSERT INTO sealed (size, start, note, nodes) VALUES (0, 0, ?, x'')", (note,))
         if version < len(MIGRATIONS):
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")

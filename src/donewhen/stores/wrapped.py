@@ -83,6 +83,11 @@ class WrappedStore:
         return self._store.path
 
     @property
+    def address(self) -> str:
+        """Return what opens it again."""
+        return self._store.address
+
+    @property
     def origin(self) -> str:
         """Return the log's name."""
         return self._store.origin
@@ -113,11 +118,11 @@ class WrappedStore:
         return self._store.iter_bodies(after_id)
 
     def iter_sealed(self, after_size: int = 0) -> Iterator[Sealed]:
-        """Yield every sealed state of the log in order."""
+        """Yield every sealed state that covers more than so many rows in order."""
         return self._store.iter_sealed(after_size)
 
-    def newest_sealed(self) -> Sealed | None:
-        """Return the newest sealed state of the log, None if it has no row."""
+    def newest_sealed(self) -> Sealed:
+        """Return the newest sealed state of the log."""
         return self._store.newest_sealed()
 
     def sealed_at(self, leaf: int) -> Sealed | None:

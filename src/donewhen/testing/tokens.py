@@ -32,12 +32,12 @@ def four_bytes_per_token(text: str) -> int:
 
 
 def one_token_per_byte(text: str) -> int:
-    """Count one token for each UTF-8 byte, of the text as it is or in NFKC if that is longer.
+    """Count one token for each UTF-8 byte, of the text as it is or in NFC or NFKC if that is longer.
 
     The worst that a byte-level tokenizer, or one that normalizes first, can do: U+FDFA has 3 bytes, and 33 in NFKC.
     """
-    raw, normal = (form.encode("utf-8", "surrogatepass") for form in (text, unicodedata.normalize("NFKC", text)))
-    return max(len(raw), len(normal))
+    forms = (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFKC", text))
+    return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
 
 
 def count_prompt(count: Count, messages: Sequence[object], *other: object) -> int:

@@ -12,36 +12,32 @@ Source: docs/ledger_format.md.
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from donewhen.cosignatures import Cosigner
 from donewhen.entry import LOG_SESSION, LedgerRow, decode
-from donewhen.errors import LedgerFormatError, LedgerTamperedError, LedgerUnavailableError
+from donewhen.errors import LedgerFormatError, LedgerTamperedError
 from donewhen.keyring import Keyring
 from donewhen.notes import Verifier
 from donewhen.stores import Store
-from donewhen.stores.sqlite import WAIT_SECONDS
-from donewhen.stores.sqlite_connections import connect_read_only, translate
+from donewhen.stores.opening import require_postgres
+from donewhen.stores.postgres_url import is_url
 from donewhen.verify.notes import Notes
 from donewhen.verify.outside import KeptElsewhere, Outside, Seen
 from donewhen.verify.reviews import Reviews
 from donewhen.verify.rows import Rows
-from donewhen.verify.schema import verify_schema, verify_tables
+from donewhen.verify.source import Source
+from donewhen.verify.sqlite_source import open_sqlite
 from donewhen.verify.tree import Tree
 
 if TYPE_CHECKING:
     from donewhen.ledger import Ledger
 
 __all__ = ["Outside", "Seen", "VerifyReport", "verify_ledger"]
-
-_KEYS = "SELECT id, body FROM entries WHERE session_id = ? ORDER BY seq"
-_TOTALS = "SELECT (SELECT max(id) FROM entries), (SELECT max(size) FROM sealed)"
-_NEWEST = "SELECT note FROM sealed ORDER BY size DESC LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +100,6 @@ def verify_ledger(
     seen: Sequence[Seen] = (),
     recall: Callable[[str], Sequence[Seen]] | None = None,
     witness: Cosigner | None = None,
-    origin: str | None = None,
     key_made_by: str = "",
     fast: bool = False,
     every_signature: bool = False,
@@ -116,14 +111,13 @@ def verify_ledger(
     Others may go on writing; what they add meanwhile is not looked at.
 
     Args:
-        path_or_store: the file, or what has it open.
-        verifier: the public key that the caller trusts: the log's first, or any that it was handed on to. None:
-            everything but signatures, and the report says so.
+        path_or_store: the file, the URL of a log on PostgreSQL, or what has either open.
+        verifier: the public key that the caller trusts: the log's first, or any that it was handed on to. It is of one
+            log, whose name it has; any other log is refused. None: everything but signatures, and the report says so.
         seen: checkpoints that the caller kept elsewhere. The log must extend those that are of it.
         recall: given the log's name, returns what the caller remembers of it; held against the log like `seen`, but
             not missed where there is none.
         witness: a witness whose cosignature the caller asks for.
-        origin: the name that the log must have. None: whatever it is, as the report says. One key can sign many logs.
         key_made_by: ``user@host`` where the given key was made, as its file says; to tell where a reviewer's was too.
         fast: verify only the tree, the newest checkpoint and what was kept elsewhere: that these rows, byte for byte,
             are what was signed, and not what they say.
@@ -139,14 +133,8 @@ def verify_ledger(
         CheckpointError: one of `seen` is no checkpoint.
         MissingExtraError: signatures are to be verified, and the ``sign`` extra is not installed.
     """
-    if isinstance(path_or_store, (str, os.PathLike)):
-        path = str(Path(cast("str", path_or_store)).absolute())
-    else:
-        path = path_or_store.path
-    with _opened(path) as connection:
-        audit = _Audit(connection, verifier, fast=fast, every_signature=every_signature, random=random)
-        if origin not in (None, audit.origin):
-            raise LedgerTamperedError(f"this is the log {audit.origin}, and was to be {origin}")
+    with _opened(path_or_store) as source:
+        audit = _Audit(source, verifier, fast=fast, every_signature=every_signature, random=random)
         audit.run(progress)
         remembered = recall(audit.origin) if recall is not None else ()
         return audit.report(seen, remembered, witness, key_made_by)
@@ -158,11 +146,8 @@ def named_keys(path: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises:
         The errors of `verify_ledger`, as far as it gets.
     """
-    name = str(Path(path).absolute())
-    with _opened(name) as connection:
-        _, vkey = _read_log(connection)
-        connection.text_factory = bytes
-        return tuple([vkey for _, vkey in _read_keyring(connection).log_keys(vkey)])
+    with _opened(path) as source:
+        return tuple([vkey for _, vkey in _read_keyring(source).log_keys(source.vkey)])
 
 
 class _Audit:
@@ -170,34 +155,32 @@ class _Audit:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        source: Source,
         verifier: Verifier | None,
         *,
         fast: bool,
         every_signature: bool,
         random: Callable[[int], bytes],
     ) -> None:
-        self.origin, self._vkey = _read_log(connection)
-        connection.text_factory = bytes
-        self._connection = connection
+        self.origin, self._vkey = source.origin, source.vkey
+        self._source = source
         self._verifier = verifier
         self._fast = fast
         self._every = every_signature
-        self._keyring = _read_keyring(connection)
+        self._keyring = _read_keyring(source)
         self._keys = self._keyring.log_keys(self._vkey)
         self._refuse_other_key()
-        rows, size = connection.execute(_TOTALS).fetchone()
-        self._total = rows or 0
+        self._total, size = source.totals()
         self._notes = Notes(
             self.origin,
             self._keys,
-            size or 0,
+            size,
             roots=not fast,
             verifies=verifier is not None,
             every_signature=every_signature,
         )
-        self._reviews = Reviews(connection, self._keyring, self.origin, self._vkey)
-        self._rows = None if fast else Rows(connection, random, self._reviews.looks)
+        self._reviews = Reviews(source, self._keyring, self.origin, self._vkey)
+        self._rows = None if fast else Rows(source, random, self._reviews.looks)
 
     def run(self, progress: Callable[[int, int], None] | None) -> None:
         """Verify everything that is in the file."""
@@ -207,25 +190,24 @@ class _Audit:
                 progress(done, self._total)
 
         follow = None if self._rows is None else self._rows.follow
-        self._tree = Tree(self._connection, follow, self._notes.judge, tell)
+        self._tree = Tree(self._source, follow, self._notes, tell)
         self._tree.run()
         if self._rows is not None:
             self._rows.finish()
-            verify_tables(self._connection)
+            self._source.verify_tables()
         tell(self._tree.size)
 
     def report(
         self, seen: Sequence[Seen], remembered: Sequence[Seen], witness: Cosigner | None, key_made_by: str
     ) -> VerifyReport:
         """Hold the log against what was kept elsewhere, and say what was verified."""
-        kept = KeptElsewhere(self._connection, self.origin, self._tree.size, self._keys)
+        kept = KeptElsewhere(self._source, self.origin, self._tree.size, self._keys)
         found = [kept.hold(seen), kept.hold(remembered)]
         found.append(None if witness is None else kept.find_cosigned(witness, seen))
         cosigned = 0 if self._vkey is None or self._verifier is None else kept.verify_cosigned(every=self._every)
         outside = tuple([one for one in found if one is not None])
         rows, texts = self._rows, None if self._rows is None else self._rows.texts
-        checked = self._verifier is not None and self._tree.commits > 0
-        newest = self._connection.execute(_NEWEST).fetchone()
+        newest = self._source.newest_note()
         return VerifyReport(
             origin=self.origin,
             rows=self._tree.size,
@@ -237,8 +219,8 @@ class _Audit:
             named_words=self._reviews.named,
             releases=self._reviews.releases,
             root=self._tree.root().hex(),
-            checkpoint="" if newest is None else newest[0].decode(),
-            signed_by=self._verifier.vkey if checked and self._verifier is not None else None,
+            checkpoint="" if newest is None else newest.decode(),
+            signed_by=None if self._verifier is None else self._verifier.vkey,
             key_in_file=self._vkey,
             keys=tuple(self._keys),
             signatures=self._notes.verified + cosigned,
@@ -255,6 +237,8 @@ class _Audit:
             return
         if not self._keys:
             raise LedgerTamperedError(f"the ledger is not signed, and was to be verified against {verifier.vkey}")
+        if verifier.name != self.origin:
+            raise LedgerTamperedError(f"this is the log {self.origin}, and the key is that of {verifier.name}")
         named = ", ".join(repr(vkey) for _, vkey in self._keys[-3:])
         raise LedgerTamperedError(
             f"the ledger names another key than the one it was verified against: {named}, not {verifier.vkey!r}"
@@ -267,8 +251,6 @@ class _Audit:
             return "the ledger is unsigned: whoever can write the file can rewrite it whole"
         if self._verifier is None:
             return "no key was given, so no signature was checked"
-        if not self._tree.commits:
-            return "the ledger is empty: no checkpoint vouches for that, not even that it always was"
         if seen and found[0] is None:
             return f"none of the {len(seen)} checkpoints that were given is of the log {self.origin}"
         if witness is not None and found[2] is None:
@@ -285,41 +267,24 @@ class _Audit:
         return warnings
 
 
-def _read_log(connection: sqlite3.Connection) -> tuple[str, str | None]:
-    found = connection.execute("SELECT origin, vkey, id FROM log").fetchall()
-    if len(found) != 1 or type(found[0][0]) is not str or type(found[0][1]) not in (str, type(None)):
-        raise LedgerTamperedError(f"the log's name and key are {[one[:2] for one in found]!r}")
-    if found[0][2] != 1:
-        raise LedgerTamperedError(f"the log's name stands in row {found[0][2]!r} of its table, which has one row")
-    return found[0][:2]
+def _opened(path_or_store: str | os.PathLike[str] | Store | Ledger) -> AbstractContextManager[Source]:
+    """Open one state of what somebody named, or has open, by itself."""
+    is_named = isinstance(path_or_store, (str, os.PathLike))
+    address = os.fspath(path_or_store) if is_named else path_or_store.address
+    if not is_url(address):
+        return open_sqlite(str(Path(address).absolute()))
+    require_postgres()
+    from donewhen.verify.postgres_source import open_postgres
+
+    return open_postgres(address)
 
 
-def _read_keyring(connection: sqlite3.Connection) -> Keyring:
+def _read_keyring(source: Source) -> Keyring:
     """Read what the log says of its keys. These rows are verified with all the others."""
     rows: list[LedgerRow] = []
-    for row_id, body in connection.execute(_KEYS, (LOG_SESSION,)):
+    for row_id, body in source.bodies_of(LOG_SESSION):
         try:
             rows.append(decode(body, strict=True))
         except LedgerFormatError as error:
             raise LedgerTamperedError(str(error), row_id=row_id) from error
     return Keyring(rows)
-
-
-def _text_of(data: bytes) -> str:
-    """Read a text of a database that may not even be UTF-8; such a text equals none of ours."""
-    return data.decode("utf-8", "surrogateescape")
-
-
-@contextmanager
-def _opened(path: str) -> Generator[sqlite3.Connection, None, None]:
-    """Open one state of a file whose schema is ours, with texts as text."""
-    try:
-        with closing(connect_read_only(path, WAIT_SECONDS)) as connection:
-            connection.text_factory = _text_of
-            connection.execute("BEGIN")
-            verify_schema(connection, path)
-            yield connection
-    except (sqlite3.Error, OSError) as error:
-        raise translate(path, error) from error
-    except MemoryError as error:
-        raise LedgerUnavailableError(path, "it holds a row or a text that is larger than the memory") from error

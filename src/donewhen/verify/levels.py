@@ -6,32 +6,25 @@ forgotten, and found again by the index of balances, which is held against the r
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
 import orjson
 
+from donewhen.verify.source import Source
+
 MOST_LEVELS = 1024
 """How many are kept in mind, and as many again that were touched less lately."""
-
-_NEWEST = (
-    "SELECT body FROM entries WHERE id = max("
-    " coalesce((SELECT max(entry_id) FROM balances WHERE name = CAST(:name AS TEXT) AND entry_id < :id), 0),"
-    " coalesce((SELECT id FROM entries WHERE session_id = CAST(:name AS TEXT) AND id < :id ORDER BY seq DESC LIMIT 1), 0))"
-)
-_PATH = "SELECT body FROM entries WHERE session_id = CAST(:name AS TEXT) AND id < :id ORDER BY seq DESC LIMIT 1"
-_TOUCHED = "SELECT EXISTS (SELECT 1 FROM balances WHERE name = CAST(:name AS TEXT) AND entry_id < :id)"
 
 
 class Levels:
     """Keep the balances that several sessions move.
 
     Args:
-        connection: in a read transaction, with texts as bytes.
+        source: where the log is read from.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._levels: dict[str, dict[str, Any]] = {}
         self._older: dict[str, dict[str, Any]] = {}
 
@@ -53,19 +46,15 @@ class Levels:
 
     def path_of(self, session: str, row_id: int) -> tuple[str, ...]:
         """Return the names of the balances on a session's path before a row, its own last; empty if it was not opened."""
-        found = self._ask(_PATH, session, row_id)
+        found = self._source.newest_of(session, row_id)
         return () if found is None else tuple([balance["budget"] for balance in orjson.loads(found)["after"]])
 
     def is_touched(self, name: str, row_id: int) -> bool:
         """Tell whether another session's row before one moved a balance."""
-        return bool(self._ask(_TOUCHED, name, row_id))
+        return self._source.newest_listed(name, row_id) is not None
 
     def _look_up(self, name: str, row_id: int) -> dict[str, Any] | None:
-        found = self._ask(_NEWEST, name, row_id)
-        balances: list[dict[str, Any]] = [] if found is None else orjson.loads(found)["after"]
-        return next((balance for balance in balances if balance["budget"] == name), None)
-
-    def _ask(self, sql: str, name: str, row_id: int) -> Any:
-        parameters: dict[str, Any] = {"name": name.encode("utf-8", "surrogatepass"), "id": row_id}
-        found = self._connection.execute(sql, parameters).fetchone()
-        return None if found is None else found[0]
+        found = [self._source.newest_of(name, row_id), self._source.newest_listed(name, row_id)]
+        rows = [orjson.loads(body) for body in found if body is not None]
+        newest: dict[str, Any] = max(rows, key=lambda row: row["id"], default={"after": []})
+        return next((balance for balance in newest["after"] if balance["budget"] == name), None)

@@ -11,7 +11,7 @@ Source: C2SP signed-note, tlog-checkpoint; docs/ledger_format.md.
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from donewhen.errors import CheckpointError, LedgerTamperedError
@@ -19,11 +19,18 @@ from donewhen.notes import Checkpoint, Verifier, open_note
 from donewhen.signature_lines import SIGNATURE_BYTES, to_base64
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-_LAST = frozenset(b"AEIMQUYcgkosw048")
+_LAST = b"AEIMQUYcgkosw048"
 """The characters that a base64 text of 68 bytes can end with, before its padding."""
-_ENDED = b"=\n"
-_ROOT_CHARACTERS = 45
-"""Of a root in base64, and the line feed after it."""
+_ROOT_CHARACTERS = 44
+_NEVER = 2**63
+"""A size that no checkpoint can have."""
+
+Commit = tuple[int, int, bytes, bytes]
+"""A sealed state as it is stored: size, start, note, nodes."""
+
+Ended = tuple[Commit, bytes, int]
+"""A commit whose last row was followed; the root there, if it is needed; and where the hashes that its rows complete end
+among those of the rows with which it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +39,35 @@ class _Line:
 
     start: bytes
     """Up to the last character that the key alone decides."""
-    sixth: frozenset[int]
+    sixth: bytes
     """What can follow: the last two bits of the key's hash, and four of the signature."""
     length: int
+    """What follows the start, the line feed included."""
 
     @classmethod
     def of(cls, verifier: Verifier) -> _Line:
         stated = to_base64(verifier.key_hash + bytes(SIGNATURE_BYTES)).encode()
-        start = f"— {verifier.name} ".encode() + stated[:5]
         first = _ALPHABET.index(stated[5]) & ~15
-        return cls(start, frozenset(_ALPHABET[first : first + 16]), len(start) + len(stated) - 5 + 1)
+        start = f"— {verifier.name} ".encode() + stated[:5]
+        return cls(start, _ALPHABET[first : first + 16], len(stated) - 5 + 1)
 
     def fits(self, line: bytes) -> bool:
         """Tell whether a line, its line feed included, looks so, and is spelled in the one way of base64."""
-        place = len(self.start)
+        return line.startswith(self.start) and self.all_fit([line[len(self.start) :]])
+
+    def all_fit(self, ends: Sequence[bytes]) -> bool:
+        """Tell whether what follows the start of some lines does.
+
+        All are looked at together: of each place, the characters that stand there in one line after the other.
+        """
+        step, count, joined = self.length, len(ends), b"".join(ends)
         return (
-            len(line) == self.length
-            and line.startswith(self.start)
-            and line.endswith(_ENDED)
-            and line[place] in self.sixth
-            and line[-3] in _LAST
-            and not line[place:-2].translate(None, _ALPHABET)
+            {step}.issuperset(map(len, ends))
+            and joined[step - 2 :: step] == b"=" * count
+            and joined[step - 1 :: step] == b"\n" * count
+            and not joined[0::step].translate(None, self.sixth)
+            and not joined[step - 3 :: step].translate(None, _LAST)
+            and len(joined.translate(None, _ALPHABET)) == 2 * count
         )
 
 
@@ -88,46 +103,65 @@ class Notes:
             self._keys = [(first, Verifier.parse(vkey)) for first, vkey in keys]
         except CheckpointError as error:
             raise LedgerTamperedError(f"the log has no proper name or key: {error}") from error
+        for _, verifier in self._keys:
+            if verifier.name != origin:
+                raise LedgerTamperedError(f"the log {origin} names a key of another log as its own: {verifier.vkey}")
         self._origin = origin.encode() + b"\n"
-        self._roots = roots or every_signature
+        self.needs_all_roots = roots or every_signature
+        """Whether every checkpoint is judged with its root."""
+        self.needed = {first - 1 for first, _ in keys[1:]} | {last_size}
+        """The sizes of the checkpoints that are judged with their root in any case."""
         self._verifies = verifies and bool(keys)
         self._every = every_signature
-        self._needed = {first - 1 for first, _ in keys[1:]} | {last_size}
+        self._next = min(self.needed)
+        """The size from which on checkpoints are judged one by one."""
         self._take_key(0)
 
-    def judge(self, start: int, size: int, note: bytes, root: Callable[[], bytes]) -> None:
-        """Judge a checkpoint.
-
-        Args:
-            start: the size of the one before it.
-            size: the rows that it covers.
-            note: as it is stored.
-            root: works out the root of these rows.
+    def judge(self, ended: Sequence[Ended]) -> None:
+        """Judge checkpoints that follow one another.
 
         Raises:
-            LedgerTamperedError: it is not what it must be.
+            LedgerTamperedError: one is not what it must be; names the first.
         """
-        if size >= self._until:
-            self._hand_on(start)
-        if size in self._needed:
-            self._judge_closely(start, size, note, root())
+        if not ended:
             return
-        if self._roots:
-            text = b"%b%d\n%b" % (self._origin, size, b2a_base64(root()))
-            end = len(text)
-        else:
-            text = b"%b%d\n" % (self._origin, size)
-            end = len(text) + _ROOT_CHARACTERS
-        if not note.startswith(text) or not self._ends_well(note, end):
-            raise _not_stated(start, size)
-        if self._every and self._verifies:
-            self._verify(start, size, note, self._signers[0])
+        last = ended[-1][0][0]
+        if last < self._next and not self._every:
+            self._judge_plain(ended)
+            return
+        for one in ended:
+            (size, start, note, _), root, _ = one
+            while size >= self._until:
+                self._hand_on(start)
+            if size in self.needed or self._every:
+                self._judge_closely(start, size, note, root)
+            else:
+                self._judge_plain([one])
+        self._next = min([size for size in self.needed if size > last], default=_NEVER)
 
-    def _ends_well(self, note: bytes, end: int) -> bool:
-        """Tell whether what follows a checkpoint's text is a blank line and one line of the log's key, or nothing."""
-        if self._line is None:
-            return len(note) == end
-        return note.startswith(b"\n", end) and self._line.fits(note[end + 1 :])
+    def _judge_plain(self, ended: Sequence[Ended]) -> None:
+        """Judge checkpoints of one key, whose signatures are not verified."""
+        if not self._are_stated(ended):
+            (size, start, _, _), _, _ = next((one for one in ended if not self._are_stated([one])), ended[0])
+            raise _not_stated(start, size)
+
+    def _are_stated(self, ended: Sequence[Ended]) -> bool:
+        """Tell whether checkpoints state what they must, with a blank line and one line of the log's key, or nothing."""
+        origin, line, ends = self._origin, self._line, list[bytes]()
+        after = b"" if line is None else b"\n" + line.start
+        after_root = b"\n" + after
+        for (size, _, note, _), root, _ in ended:
+            if root:
+                text = b"%b%d\n%b%b" % (origin, size, b2a_base64(root), after)
+                place, is_so = len(text), note.startswith(text)
+            else:
+                text = b"%b%d\n" % (origin, size)
+                place = len(text) + _ROOT_CHARACTERS + len(after_root)
+                is_so = note.startswith(text) and note.endswith(after_root, 0, place)
+            if not is_so:
+                return False
+            ends.append(note[place:])
+        return not any(ends) if line is None else line.all_fit(ends)
 
     def _judge_closely(self, start: int, size: int, note: bytes, root: bytes) -> None:
         """Judge a checkpoint on whose signatures others stand, or all rows do."""
@@ -161,11 +195,11 @@ class Notes:
 
     def _take_key(self, place: int) -> None:
         self._place = place
-        self._until = self._keys[place + 1][0] if place + 1 < len(self._keys) else float("inf")
+        self._until = self._keys[place + 1][0] if place + 1 < len(self._keys) else _NEVER
         self._signers = [self._keys[place][1]] if self._keys else []
         self._line = _Line.of(self._signers[0]) if self._signers else None
 
 
 def _not_stated(start: int, size: int) -> LedgerTamperedError:
-    problem = f"rows {start + 1} to {size} are not what their checkpoint states"
-    return LedgerTamperedError(problem, row_id=start + 1, size=size)
+    rows = f"rows {start + 1} to {size} are" if size else "no rows are"
+    return LedgerTamperedError(f"{rows} not what their checkpoint states", row_id=start + 1, size=size)

@@ -9,31 +9,22 @@ Source: C2SP tlog-checkpoint, tlog-cosignature.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Any
 
 from donewhen.attestation import is_time
 from donewhen.cosignatures import Cosigner, cosigned_at, is_line_of
 from donewhen.errors import CheckpointError, LedgerTamperedError
 from donewhen.merkle import EMPTY_ROOT
-from donewhen.notes import Checkpoint, Verifier, open_note
+from donewhen.notes import Checkpoint, Verifier, open_checkpoint
 from donewhen.signature_lines import split_note
-from donewhen.stores import Sealed
 from donewhen.stores.log import load_frontier
+from donewhen.verify.source import Source
 
 MOST_WITNESSES = 64
 """How many witnesses' cosignatures are looked at: a log has a few."""
-
-_SEALED_AT = "SELECT size, start, note, nodes FROM sealed NOT INDEXED WHERE size > ? ORDER BY size LIMIT 1"
-_COSIGNED = (
-    "SELECT c.id, c.size, c.vkey, c.line, c.at, s.size FROM cosigned AS c NOT INDEXED"
-    " LEFT JOIN sealed AS s ON s.size = c.size ORDER BY c.id"
-)
-_COSIGNED_BY = "SELECT size, line FROM cosigned WHERE vkey = CAST(? AS TEXT) ORDER BY size DESC, id DESC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +61,16 @@ class KeptElsewhere:
     """Holds a verified log against what is kept elsewhere.
 
     Args:
-        connection: in the transaction in which the tree was verified, with texts as bytes.
+        source: where the tree was read from.
         origin: the log's name.
         size: its rows.
         keys: the log's keys in order, each with the first size that it signs; empty: the log is unsigned.
     """
 
-    def __init__(self, connection: sqlite3.Connection, origin: str, size: int, keys: Sequence[tuple[int, str]]) -> None:
+    def __init__(self, source: Source, origin: str, size: int, keys: Sequence[tuple[int, str]]) -> None:
         self.others = 0
         """Checkpoints that say nothing of this log."""
-        self._connection = connection
+        self._source = source
         self._origin = origin
         self._size = size
         self._keys = keys
@@ -123,7 +114,7 @@ class KeptElsewhere:
         Raises:
             LedgerTamperedError: a cosignature in its name is not good.
         """
-        found = [(size, line.decode("utf-8", "replace")) for size, line in self._lines_of(witness.vkey)]
+        found = [(size, line.decode("utf-8", "replace")) for size, line in self._source.cosigned_by(witness.vkey)]
         best: Outside | None = None
         for size, line in found[:1]:
             best = self._cosigned(size, line, witness)
@@ -143,7 +134,7 @@ class KeptElsewhere:
             LedgerTamperedError: one is not what it must be.
         """
         verified, witnesses = 0, dict[bytes, Cosigner]()
-        for place, (found, size, vkey, line, at, sealed) in enumerate(self._connection.execute(_COSIGNED), 1):
+        for place, (found, size, vkey, line, at, sealed) in enumerate(self._source.cosigned(), 1):
             if found != place or type(at) is not bytes or not is_time(at.decode("utf-8", "replace")):
                 raise LedgerTamperedError(
                     f"the cosignature {place} of {size!r} rows has another place or time", size=size
@@ -159,13 +150,10 @@ class KeptElsewhere:
                 verified += 1
         if not every:
             for witness in witnesses.values():
-                size, line = next(self._lines_of(witness.vkey))
+                size, line = next(self._source.cosigned_by(witness.vkey))
                 self._cosigned(size, line.decode(), witness)
                 verified += 1
         return verified
-
-    def _lines_of(self, vkey: str) -> Iterator[tuple[Any, ...]]:
-        return self._connection.execute(_COSIGNED_BY, (vkey,))
 
     def _refuse_malformed(self, size: int, line: object, sealed: object, witness: Cosigner) -> None:
         try:
@@ -195,7 +183,7 @@ class KeptElsewhere:
             return True  # nothing of an unsigned log is signed; that it was kept elsewhere counts all the same
         vkey = next(vkey for first, vkey in reversed(self._keys) if first <= checkpoint.size)
         try:
-            open_note(seen.note, Verifier.parse(vkey))
+            open_checkpoint(seen.note, Verifier.parse(vkey))
         except CheckpointError:
             return False
         return True
@@ -212,11 +200,7 @@ class KeptElsewhere:
         return LedgerTamperedError(problem.rstrip(","), size=size)
 
     def _work_out(self, size: int) -> bytes:
-        return load_frontier(size, self._sealed_at).root() if size else EMPTY_ROOT
-
-    def _sealed_at(self, leaf: int) -> Sealed | None:
-        found = self._connection.execute(_SEALED_AT, (leaf,)).fetchone()
-        return None if found is None else Sealed(*found)
+        return load_frontier(size, self._source.sealed_at).root() if size else EMPTY_ROOT
 
 
 def _witness_of(size: int, vkey: object) -> Cosigner:

@@ -11,7 +11,6 @@ Source: docs/ledger_format.md, docs/review.md.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -30,13 +29,7 @@ from donewhen.progress import read_progress
 from donewhen.texts import ERASED_SALT, encode_text
 from donewhen.verify.chain import data_of, wrong
 from donewhen.verify.row import Row
-
-_SESSION = "SELECT body FROM entries WHERE session_id = CAST(? AS TEXT) AND id <= ? ORDER BY seq"
-_TEXT = "SELECT salt, body FROM texts WHERE entry_id = ? AND label = CAST(? AS TEXT)"
-_ERASED = (
-    "SELECT count(*) FROM texts WHERE salt IS zeroblob(32)"
-    " AND entry_id IN (SELECT id FROM entries WHERE session_id = CAST(? AS TEXT) AND id < ?)"
-)
+from donewhen.verify.source import Source
 
 # What hostile rows can raise where they are read as honest ones are: they were verified in their form, not in their sense.
 _UNREADABLE = (DonewhenError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -52,20 +45,20 @@ class Reviews:
     """Judges the rows that people are behind, in their order.
 
     Args:
-        connection: in a read transaction, with texts as bytes.
+        source: where the log is read from.
         keyring: the keys of the log, and of its reviewers.
         origin: the log's name.
         log_vkey: the key that the log was begun with; None: unsigned.
     """
 
-    def __init__(self, connection: sqlite3.Connection, keyring: Keyring, origin: str, log_vkey: str | None) -> None:
+    def __init__(self, source: Source, keyring: Keyring, origin: str, log_vkey: str | None) -> None:
         self.signed = 0
         """Words with a signature that is good."""
         self.named = 0
         """Words that are only a name."""
         self.releases = 0
         """Outputs that were handed on."""
-        self._connection = connection
+        self._source = source
         self._keyring = keyring
         self._origin = origin
         self._log_vkey = log_vkey
@@ -186,7 +179,8 @@ class Reviews:
 
     def _frame(self, row: Row, rows: Sequence[LedgerRow], grounds: Grounds) -> tuple[str, str | None, int] | None:
         """Return the hash of the frame that there was, with its output's hash and size; None: a text of it was erased."""
-        if self._connection.execute(_ERASED, (_bytes_of(row), row["id"])).fetchone()[0]:
+        there, kept = self._source.erasable(row["session"], row["id"])
+        if there != kept:
             return None
         spec = next((one for one in rows if one.kind == "spec"), None)
         if spec is None:
@@ -204,10 +198,10 @@ class Reviews:
 
     def _session(self, row: Row) -> list[LedgerRow]:
         """Return a session's rows up to this one. They were verified before it."""
-        return [decode(body) for (body,) in self._connection.execute(_SESSION, (_bytes_of(row), row["id"]))]
+        return [decode(body) for _, body in self._source.bodies_of(row["session"], row["id"])]
 
     def _find_text(self, row: LedgerRow, label: str) -> str | None:
-        found = self._connection.execute(_TEXT, (row.id, label.encode("utf-8", "surrogatepass"))).fetchone()
+        found = self._source.find_text(row.id, label)
         if found is None or found[0] == ERASED_SALT:
             return None
         return found[1].decode("utf-8", "surrogatepass")
@@ -265,8 +259,3 @@ def _reading(row: Row, problem: str) -> Generator[None, None, None]:
 
 def _is_same_key(one: str, other: str) -> bool:
     return one.rpartition("+")[2] == other.rpartition("+")[2]
-
-
-def _bytes_of(row: Row) -> bytes:
-    session: str = row["session"]
-    return session.encode("utf-8", "surrogatepass")

@@ -10,7 +10,7 @@ Source: docs/ledger_format.md; RFC 8785.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import orjson
@@ -79,19 +79,18 @@ def _is_proper_rest(row: dict[str, Any]) -> bool:
         known += 1
         data: dict[str, Any] = row["data"]
         allowed = DATA_FIELDS[row["kind"]]
-        if type(data) is not dict or not data:
+        if type(data) is not dict or not data or not allowed.issuperset(data) or not _is_plain(data.values(), 2):
             return False
-        for name, member in data.items():
-            if name not in allowed or (type(member) not in _ATOMS and not _is_plain((member,), 2)):
-                return False
     if known != len(row):
         breach, closes, doubts = row.get("breach"), row.get("closes"), row.get("doubts")
         known += (type(breach) is str) + (type(closes) is int) + (type(doubts) is int)
     return known == len(row)
 
 
-def _is_plain(members: Iterable[Any], level: int) -> bool:
+def _is_plain(members: Collection[Any], level: int) -> bool:
     """Tell whether there is no float in these, at any level, and no level is too deep."""
+    if _ATOMS.issuperset(map(type, members)):
+        return True
     for member in members:
         if type(member) in _ATOMS:
             continue

@@ -51,7 +51,7 @@ class SeenLogs:
             raise LedgerError(f"{path} should hold a checkpoint of the log {origin}, and holds another's. Remove it")
         return seen
 
-    def log_at(self, path: Path) -> str | None:
+    def log_at(self, path: Path | str) -> str | None:
         """Return the name of the log that was last seen at a path; None if none was.
 
         Raises:
@@ -63,12 +63,12 @@ class SeenLogs:
         except (OSError, UnicodeError) as error:
             raise LedgerError(f"{place} cannot be read: {error}") from error
 
-    def remember(self, note: str, path: Path) -> Path:
+    def remember(self, note: str, path: Path | str) -> Path:
         """Keep a checkpoint, unless a newer one of its log is kept, and which log it is that is at a path.
 
         Args:
             note: the checkpoint, which the log was found to have reached.
-            path: where the ledger is.
+            path: where the ledger is; one that is no file, as text without secrets.
 
         Returns:
             The file that it is kept in.
@@ -84,10 +84,10 @@ class SeenLogs:
             if new.checkpoint().size > size:
                 write_whole(kept, f"{note}\n".encode(), replace=True)
             if self.log_at(path) != origin:
-                write_whole(self._place_path(path), f"{origin}\n{path.absolute()}\n".encode(), replace=True)
+                write_whole(self._place_path(path), f"{origin}\n{_place(path)}\n".encode(), replace=True)
         return kept
 
-    def forget(self, path: Path) -> str | None:
+    def forget(self, path: Path | str) -> str | None:
         """Forget which log was at a path and what was seen of it; return its name, None if none was known.
 
         Raises:
@@ -104,8 +104,8 @@ class SeenLogs:
     def _note_path(self, origin: str) -> Path:
         return self._folder / f"{_name_of(origin)}.note"
 
-    def _place_path(self, path: Path) -> Path:
-        return self._folder / _PATHS / _name_of(str(path.absolute()))
+    def _place_path(self, path: Path | str) -> Path:
+        return self._folder / _PATHS / _name_of(_place(path))
 
     @contextmanager
     def _changing(self) -> Generator[None, None, None]:
@@ -115,6 +115,10 @@ class SeenLogs:
                 yield
         except OSError as error:
             raise LedgerError(f"what was seen cannot be kept in {self._folder}: {error}") from error
+
+
+def _place(path: Path | str) -> str:
+    return path if isinstance(path, str) else str(path.absolute())
 
 
 def read_seen(path: Path) -> list[Seen]:

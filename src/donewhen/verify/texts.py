@@ -6,33 +6,23 @@ the places count from 1 without a gap: a text that is simply gone was removed by
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 from typing import Any, cast
 
 from donewhen.errors import LedgerTamperedError
 from donewhen.texts import ERASED_SALT, commit_to
 from donewhen.verify.row import Row
-
-_TEXTS = (
-    "SELECT entry_id, CASE typeof(label) WHEN 'text' THEN label END, CASE typeof(salt) WHEN 'blob' THEN salt END,"
-    " CASE typeof(body) WHEN 'blob' THEN body END FROM texts ORDER BY entry_id, label"
-)
-_ERASED_IN = (
-    "SELECT count(*), coalesce(sum(salt IS NOT zeroblob(32)), 0) FROM texts"
-    " WHERE entry_id IN (SELECT id FROM entries WHERE session_id = CAST(? AS TEXT) AND id < ?)"
-)
-_SAID_IN = "SELECT coalesce(sum(json_extract(body, '$.data.erased')), 0) FROM entries WHERE session_id = CAST(? AS TEXT) AND id <= ? AND kind = 'erase'"
+from donewhen.verify.source import Source
 
 
 class Texts:
     """The kept texts, read beside the rows in their order.
 
     Args:
-        connection: in a read transaction, with texts as bytes.
+        source: where they are read from.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, source: Source) -> None:
         self.verified = 0
         """Kept texts that are those that were committed to."""
         self.erased = 0
@@ -40,8 +30,8 @@ class Texts:
         self._said = 0
         """How many texts rows say that they erased."""
         self._seen = 0
-        self._connection = connection
-        self._found = connection.execute(_TEXTS)
+        self._source = source
+        self._found = source.texts()
         self._next: tuple[Any, ...] = ()
         self._step()
 
@@ -73,11 +63,11 @@ class Texts:
         Raises:
             LedgerTamperedError: one is still there, or there are not as many as it says.
         """
-        session, erased = row["session"].encode("utf-8", "surrogatepass"), row["data"].get("erased")
+        session, erased = row["session"], row["data"].get("erased")
         if type(erased) is not int or erased < 1:
             raise LedgerTamperedError(f"it says that it erased {erased!r} texts", row_id=row["id"])
-        there, kept = self._connection.execute(_ERASED_IN, (session, row["id"])).fetchone()
-        said = self._connection.execute(_SAID_IN, (session, row["id"])).fetchone()[0]
+        there, kept = self._source.erasable(session, row["id"])
+        said = self._source.said_erased(session, row["id"])
         if kept:
             raise LedgerTamperedError("it erased every text of its session, and one is there", row_id=row["id"])
         if there != said:
@@ -98,9 +88,7 @@ class Texts:
             )
         if self._said != self.erased:
             raise LedgerTamperedError(f"{self.erased} texts are erased, and rows say so of {self._said}")
-        least, most, count = self._connection.execute(
-            "SELECT min(id), max(id), count(*) FROM texts NOT INDEXED"
-        ).fetchone()
+        least, most, count = self._source.places_of_texts()
         if (least or 1, most or 0) != (1, count) or count != self._seen:
             raise LedgerTamperedError(f"the places of the {count} kept texts do not count from 1 to {count}")
 

@@ -9,72 +9,60 @@ Source: RFC 6962 section 2.1; docs/ledger_format.md.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from donewhen.errors import LedgerTamperedError
 from donewhen.merkle import EMPTY_ROOT, HASH_BYTES
 from donewhen.stores.log import completed_before
+from donewhen.verify.notes import Commit, Ended, Notes
+from donewhen.verify.source import Source
 
 PAGE_ROWS = 64
 """How many rows are read, hashed and judged at a time."""
 
-# A body that is not stored as text is left out, and so is found missing.
-_ROWS = "SELECT id, body FROM entries NOT INDEXED WHERE typeof(body) = 'text' ORDER BY id"
-_SEALED = (
-    "SELECT size, start, note, nodes FROM sealed NOT INDEXED"
-    " WHERE typeof(note) = 'text' AND typeof(nodes) = 'blob' ORDER BY size"
-)
-_TYPE = "SELECT typeof(body) FROM entries NOT INDEXED WHERE id = ?"
-
 Page = Sequence[tuple[int, bytes]]
 """Rows that follow one another: id and body."""
+
+_NO_COMMIT: Commit = (0, 0, b"", b"")
+"""Follows the last: there is no row that it could end with."""
 
 
 class Tree:
     """The right edge of a log's tree while its rows are followed.
 
     Args:
-        connection: in a read transaction, with texts as bytes.
+        source: where the log is read from.
         follow: judges rows; given them, their leaf hashes. None: only the tree is worked out.
-        judge_note: judges a checkpoint; given its size, its note, and what works out the root of that size.
+        notes: judges checkpoints.
         progress: is told how many rows are done.
     """
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        source: Source,
         follow: Callable[[Page, Sequence[bytes]], None] | None,
-        judge_note: Callable[[int, int, bytes, Callable[[], bytes]], None],
+        notes: Notes,
         progress: Callable[[int], None],
     ) -> None:
         self.size = 0
         self.commits = 0
-        self._connection = connection
+        self._source = source
         self._follow = follow or _follow_nothing
-        self._judge_note = judge_note
+        self._notes = notes
         self._progress = progress
         self._peaks: list[bytes] = []
         """The complete subtrees, largest first, each with the prefix that it has as a left child."""
-        self._found: list[bytes] = []
-        """The subtrees completed since they were last compared, by the rows after `_compared`."""
-        self._compared = 0
-        self._start = self._end = 0
-        """The sizes before and after the commit that is followed; an end of 0: there is none."""
-        self._note = self._nodes = b""
+        self._commit = _NO_COMMIT
+        """The one that the next row belongs to."""
+        self._start = 0
+        """The size that it must start from."""
         self._place = 0
-        """How many bytes of `_nodes` have been compared."""
+        """How many bytes of its nodes have been compared."""
 
     def root(self) -> bytes:
         """Return the root over the rows that were followed."""
-        peaks = self._peaks
-        if not peaks:
-            return EMPTY_ROOT
-        root = peaks[-1][1:]
-        for peak in peaks[-2::-1]:
-            root = sha256(peak + root).digest()
-        return root
+        return _root_of(self._peaks[-1][1:], self._peaks[:-1]) if self._peaks else EMPTY_ROOT
 
     def run(self) -> None:
         """Follow every commit, and refuse rows that none covers.
@@ -82,14 +70,17 @@ class Tree:
         Raises:
             LedgerTamperedError: something is not what it must be; names the first row at fault.
         """
-        self._rows = self._connection.execute(_ROWS)
-        self._sealed = self._connection.execute(_SEALED)
-        self._take_commit()
+        self._rows = self._source.rows()
+        self._sealed = self._source.sealed()
+        self._take_beginning()
+        self._commit = next(self._sealed, _NO_COMMIT)
+        if self._commit is not _NO_COMMIT:
+            self._refuse_gap(*self._commit[:2], 0)
         while page := self._rows.fetchmany(PAGE_ROWS):
             leaves: list[bytes] = []
             before = self.size
             try:
-                self._hash(page, leaves)
+                self._take(page, leaves)
             except LedgerTamperedError as fault:
                 # What is wrong with a row that stands before it is to be told first.
                 sound = min(len(leaves), max((fault.row_id or 0) - 1 - before, 0))
@@ -97,106 +88,146 @@ class Tree:
                 raise
             self._follow(page, leaves)
             self._progress(self.size)
-        if self._end:
+        if self._commit is not _NO_COMMIT:
             raise self._missing(self.size + 1, None)
         self._refuse_hidden()
 
-    def _hash(self, page: Page, leaves: list[bytes]) -> None:
-        """Append rows to the tree, and hold it against what is stored wherever a commit ends.
+    def _take(self, page: Page, leaves: list[bytes]) -> None:
+        """Append rows to the tree, and hold it against what is stored.
 
         Args:
             page: the rows.
             leaves: takes their leaf hashes.
         """
-        sha, peaks, found, size, end = sha256, self._peaks, self._found, self.size, self._end
+        before, found, ended = self.size, list[bytes](), list[Ended]()
+        try:
+            self._hash(page, leaves, found, ended)
+        finally:
+            # What is wrong with a commit that ended is to be told before what is wrong with the rows after it.
+            nodes = b"".join(found)
+            done = self._judge(before, nodes, ended)
+        if self._commit is not _NO_COMMIT:
+            self._compare_part(max(before, self._start), nodes[done:])
+
+    def _hash(self, page: Page, leaves: list[bytes], found: list[bytes], ended: list[Ended]) -> None:
+        """Append rows to the tree.
+
+        Args:
+            page: the rows.
+            leaves: takes their leaf hashes.
+            found: takes the hashes of all subtrees that they complete.
+            ended: takes the commits that end with one of them.
+        """
+        sha, peaks, size, commit = sha256, self._peaks, self.size, self._commit
+        end = commit[0]
+        all_roots, needed = self._notes.needs_all_roots, self._notes.needed
         for row_id, body in page:
+            rest = size
+            size += 1
+            if row_id != size or size > end:
+                self._commit = commit
+                raise self._missing(size, row_id)
             node = sha(b"\x00" + body).digest()
             leaves.append(node)
             found.append(node)
-            rest = size
             # Each low bit that is set is a peak of the same height as what has been completed so far.
             while rest & 1:
                 node = sha(peaks.pop() + node).digest()
                 found.append(node)
                 rest >>= 1
-            peaks.append(b"\x01" + node)
-            size += 1
-            if row_id != size or size > end:
-                raise self._missing(size, row_id)
             if size == end:
-                end = self._end_commit(size)
-        self.size = size
-        if found:
-            self._compare_part()
+                root = _root_of(node, peaks) if all_roots or size in needed else b""
+                ended.append((commit, root, HASH_BYTES * len(found)))
+                commit = next(self._sealed, _NO_COMMIT)
+                end = commit[0]
+            peaks.append(b"\x01" + node)
+        self.size, self._commit = size, commit
 
-    def _end_commit(self, size: int) -> int:
-        """Judge the commit that ends here, and return where the next one does; 0: there is none."""
-        self.size = size
-        nodes = b"".join(self._found)
-        if nodes != (self._nodes[self._place :] if self._place else self._nodes):
-            raise self._first_fault(nodes)
-        self._judge_note(self._start, size, self._note, self.root)
-        self.commits += 1
-        self._compared = size
-        self._found.clear()
-        return self._take_commit()
+    def _judge(self, before: int, found: bytes, ended: Sequence[Ended]) -> int:
+        """Judge the commits that ended, and return how many of the bytes that were found are theirs.
 
-    def _compare_part(self) -> None:
+        Args:
+            before: the size before the rows that completed these subtrees.
+            found: their hashes.
+            ended: the commits.
+        """
+        begin, place, begun = 0, self._place, self._start
+        for number, ((size, start, _, nodes), _, end) in enumerate(ended):
+            if nodes[place:] != found[begin:end] or start != begun or type(start) is not int:
+                self._notes.judge(ended[:number])
+                self._refuse_gap(size, start, begun)
+                raise _first_fault(nodes[place:], found[begin:end], max(before, begun), size)
+            begin, place, begun = end, 0, size
+        self._notes.judge(ended)
+        self.commits += len(ended)
+        self._place, self._start = place, begun
+        return begin
+
+    def _compare_part(self, before: int, found: bytes) -> None:
         """Hold what a commit has completed by the end of a page against what is stored."""
-        nodes = b"".join(self._found)
-        if not self._nodes.startswith(nodes, self._place):
-            raise self._first_fault(nodes)
-        self._place += len(nodes)
-        self._compared = self.size
-        self._found.clear()
+        size, start, _, nodes = self._commit
+        self._refuse_gap(size, start, self._start)
+        if not nodes.startswith(found, self._place):
+            raise _first_fault(nodes[self._place :], found, before, self.size)
+        self._place += len(found)
 
-    def _take_commit(self) -> int:
-        sealed = next(self._sealed, None)
-        if sealed is None:
-            self._end = 0
-            return 0
-        end, start, self._note, self._nodes = sealed
-        self._place = 0
-        if type(start) is not int or start != self.size or end <= start:
-            raise LedgerTamperedError(
-                f"the sealed states have a gap: one of {end!r} rows follows one of {self.size}",
-                row_id=self.size + 1,
-                size=end,
-            )
-        self._start, self._end = start, end
-        return end
+    def _take_beginning(self) -> None:
+        """Judge the checkpoint of no rows, which is made with the store: without it, this is no log that we began."""
+        beginning = next(self._sealed, None)
+        if beginning is None or (*beginning[:2], beginning[3]) != (0, 0, b""):
+            raise LedgerTamperedError("there is no checkpoint of no rows, with which a log begins", row_id=1, size=0)
+        self._notes.judge([(beginning, EMPTY_ROOT, 0)])
+
+    def _refuse_gap(self, size: int, start: object, begun: int) -> None:
+        if start != begun or type(start) is not int or size <= begun:
+            problem = f"the sealed states have a gap: one of {size!r} rows follows one of {begun}"
+            raise LedgerTamperedError(problem, row_id=begun + 1, size=size)
 
     def _refuse_hidden(self) -> None:
         """Refuse rows and checkpoints that were left out above, since they are stored as another type."""
-        least, most = self._connection.execute("SELECT min(id), max(id) FROM entries NOT INDEXED").fetchone()
+        least, most = self._source.extent()
         if (least or 1, most or 0) != (1, self.size):
             raise LedgerTamperedError("it is not stored as text", row_id=self.size + 1 if least == 1 else 1)
-        commits, last = self._connection.execute("SELECT count(*), max(size) FROM sealed NOT INDEXED").fetchone()
-        if (commits, last or 0) != (self.commits, self.size):
+        commits, last = self._source.commits()
+        if (commits, last) != (self.commits + 1, self.size):
             raise LedgerTamperedError("there is a checkpoint that is not stored as text", size=last)
 
-    def _first_fault(self, found: bytes) -> LedgerTamperedError:
-        """Name the first row whose subtrees are not those that are stored."""
-        before, begin, stored = completed_before(self._compared), 0, self._nodes[self._place :]
-        for row_id in range(self._compared + 1, self.size + 1):
-            end = HASH_BYTES * (completed_before(row_id) - before)
-            if found[begin:end] != stored[begin:end]:
-                return LedgerTamperedError("it is not what was sealed: its digest is not in the log", row_id=row_id)
-            begin = end
-        return LedgerTamperedError(
-            f"the tree stored for {self.size} rows has the wrong length", row_id=self._start + 1, size=self.size
-        )
-
     def _missing(self, expected: int, found: int | None) -> LedgerTamperedError:
-        if not self._end and found == expected:
+        end = self._commit[0]
+        if not end and found == expected:
             return LedgerTamperedError("no checkpoint covers it", row_id=expected)
-        if self._connection.execute(_TYPE, (expected,)).fetchone() is not None:
+        if self._source.row_exists(expected):
             return LedgerTamperedError("it is not stored as text", row_id=expected)
         if found is not None and found < expected:
             return LedgerTamperedError(f"there is a row {found}, and rows count from 1", row_id=expected)
         then = "none follows" if found is None else f"row {found} follows"
-        covers = f"a checkpoint covers {self._end} rows" if self._end else "rows count without a gap"
+        covers = f"a checkpoint covers {end} rows" if end else "rows count without a gap"
         return LedgerTamperedError(f"it is missing: {covers}, and {then}", row_id=expected)
+
+
+def _root_of(node: bytes, peaks: Sequence[bytes]) -> bytes:
+    """Return the root over a tree, given its last peak and those before it."""
+    for peak in reversed(peaks):
+        node = sha256(peak + node).digest()
+    return node
+
+
+def _first_fault(stored: bytes, found: bytes, before: int, size: int) -> LedgerTamperedError:
+    """Name the first row whose subtrees are not those that are stored.
+
+    Args:
+        stored: the hashes that are stored of the subtrees that the rows complete.
+        found: those that were worked out.
+        before: the id of the row before them.
+        size: the id of the last of them.
+    """
+    begin, passed = 0, completed_before(before)
+    for row_id in range(before + 1, size + 1):
+        end = HASH_BYTES * (completed_before(row_id) - passed)
+        if found[begin:end] != stored[begin:end]:
+            return LedgerTamperedError("it is not what was sealed: its digest is not in the log", row_id=row_id)
+        begin = end
+    return LedgerTamperedError(f"the tree stored for {size} rows has the wrong length", row_id=before + 1, size=size)
 
 
 def _follow_nothing(_page: Page, _leaves: Sequence[bytes]) -> None:

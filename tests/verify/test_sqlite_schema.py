@@ -1,4 +1,4 @@
-"""The database around the rows: the schema to the letter, and indexes that list what the rows say."""
+"""The SQLite database around the rows: the schema to the letter, and indexes that list what the rows say."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from pathlib import Path
 
 import pytest
 from auditing import KEY, ROWS, attack, fill
-from hypothesis import given
-from hypothesis import strategies as st
 
 from donewhen.errors import LedgerFormatError, LedgerTamperedError
 from donewhen.ledger import Ledger
-from donewhen.verify import schema as verify_schema
+from donewhen.verify import sqlite_schema as verify_schema
 from donewhen.verify import verify_ledger
-from donewhen.verify.schema import Listed
 
 LIES = {
     "a row is hidden from its session": ("$.session", "iif(id = 7, 'hidden', {})"),
@@ -140,24 +137,3 @@ def test_a_database_in_another_encoding_is_refused(tmp_path: Path) -> None:
     Ledger(path).close()
     with pytest.raises(LedgerTamperedError, match="encoding is UTF-16le"):
         verify_ledger(path, None)
-
-
-def random(count: int) -> bytes:
-    return bytes(range(count))
-
-
-SETS = st.sets(st.tuples(st.sampled_from("abc"), st.integers(1, 9), st.integers(1, 9)), max_size=8)
-
-
-def fingerprint(rows: set[tuple[str, int, int]]) -> int:
-    listed = Listed(random)
-    for session, seq, row_id in rows:
-        listed.add({"session": session, "seq": seq, "id": row_id})
-    return listed.rows
-
-
-@given(SETS, SETS)
-def test_two_sets_have_one_fingerprint_only_if_they_are_one(
-    one: set[tuple[str, int, int]], two: set[tuple[str, int, int]]
-) -> None:
-    assert (fingerprint(one) == fingerprint(two)) == (one == two)
