@@ -190,7 +190,7 @@ class TestTheNotice:
         notices: list[str] = []
         breach = Breach(reason="turn_ceiling", dimension="turns", ceiling=9, spent=10, budget="team")
         breaker(notices).tell(breach, 2, 10)
-        assert "10 spent, ceiling 9 turns, of the budget 'team'" in notices[0]
+        assert "10 spent, ceiling 9 turns of the budget team" in notices[0]
 
     @pytest.mark.parametrize("reason", REASONS.values())
     def test_every_reason_has_an_action(self, reason: str) -> None:
@@ -246,7 +246,13 @@ class TestFirstBreach:
     def test_it_carries_the_arithmetic(self) -> None:
         breach = first_breach(Ceilings(tokens=10), {"tokens": (5, 3, 3)}, budget="team")
         assert breach == Breach(
-            reason="token_ceiling", dimension="tokens", ceiling=10, spent=5, reserved=3, asked=3, budget="team"
+            reason="budget:team:token_ceiling",
+            dimension="tokens",
+            ceiling=10,
+            spent=5,
+            reserved=3,
+            asked=3,
+            budget="team",
         )
 
     @pytest.mark.parametrize("unknown", [(None, 0, 0), (0, None, 0), (0, 0, None)])

@@ -369,14 +369,14 @@ def test_rows_that_follow_a_settlement_see_the_balance_it_leaves(ledger) -> None
     seq = reserve(opened(ledger))
     seen: list[int] = []
 
-    def decide(balance, held):
-        seen.extend([balance.used.tokens, held.tokens])
+    def decide(balances, held):
+        seen.extend([balances[-1].used.tokens, held.tokens])
 
-        def following(balance):
-            seen.append(balance.used.tokens)
+        def following(balances):
+            seen.append(balances[-1].used.tokens)
             return Draft(an_entry("reserve", data={"reserve": [1, 7, 0, 0]}))
 
-        return settling(seq, 30)(balance, held)[0], [following, following]
+        return settling(seq, 30)(balances, held)[0], [following, following]
 
     rows = ledger.close_reservation("s", seq, decide)
     assert seen == [100, 100, 30, 37]

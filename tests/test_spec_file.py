@@ -329,7 +329,7 @@ class TestWriting:
             # How often something is kept says nothing where nothing says where.
             text = text.replace("# checkpoint_to", "checkpoint_to") if "every_" in hint else text
             assert load(text) != made()
-        assert len(hints) == 15
+        assert len(hints) == 16
 
     def test_a_text_of_several_lines_stands_on_several_lines(self) -> None:
         assert 'what_it_does = """one\ntwo"""' in dump_spec(made(what_it_does="one\ntwo"))

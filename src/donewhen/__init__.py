@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from donewhen.entry import LedgerRow
     from donewhen.errors import (
         AttestationError,
+        BudgetNotFoundError,
         CallError,
         CheckError,
         CheckpointError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         DonewhenError,
         EnvelopeError,
         FrameChangedError,
+        HaltedError,
         KeyFileError,
         LedgerError,
         LedgerFormatError,
@@ -80,6 +82,7 @@ __all__ = [
     "AttestationResult",
     "Balance",
     "Breach",
+    "BudgetNotFoundError",
     "Call",
     "CallError",
     "Ceilings",
@@ -93,6 +96,7 @@ __all__ = [
     "Elsewhere",
     "EnvelopeError",
     "FrameChangedError",
+    "HaltedError",
     "Human",
     "JsonSchema",
     "Judgement",

@@ -26,6 +26,7 @@ from donewhen.canonical import MAX_INT
 from donewhen.entry import RESERVED_PREFIX, Entry, LedgerRow, spec_hash
 from donewhen.errors import LedgerError, LedgerFormatError
 from donewhen.ledger import Ledger
+from donewhen.ledger_balances import leaves
 from donewhen.stores.sqlite import WAIT_SECONDS
 from donewhen.stores.sqlite_connections import connect_read_only, translate
 from donewhen.stores.sqlite_schema import APPLICATION_ID
@@ -163,7 +164,7 @@ class _Plan:
                 head = transaction.head(entry.session_id)
                 if (0 if head is None else head.seq) != target.seq:
                     raise LedgerError(f"session {entry.session_id} was written to by someone else meanwhile")
-                target.seq = transaction.append(entry, () if head is None else head.after).seq
+                target.seq = transaction.append(entry, leaves(transaction, entry)).seq
                 tables.append(origin[0])
         # A crash here, or anywhere before the last batch, leaves whole rows: adopting again adds the rest.
         return tables

@@ -19,7 +19,7 @@ from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.client import Failure, LLMClient, MessagesEndpoint, Reply, ToolCall, read_reply
 from donewhen.conversation import Conversation
 from donewhen.driving import adrive, drive
-from donewhen.errors import ReplyError
+from donewhen.errors import ReplyError, SpecError
 from donewhen.flow import Run
 from donewhen.ledger import Ledger
 from donewhen.opening import open_session
@@ -32,6 +32,7 @@ from donewhen.tools import ToolResult, refuse_unknown, toolbox
 from donewhen.written import written
 
 if TYPE_CHECKING:
+    from donewhen.session import Session
     from donewhen.usage import Price
 
 __all__ = ["AgentLoop", "AsyncAgentLoop", "LLMClient", "LoopResult", "MessagesEndpoint"]
@@ -56,6 +57,8 @@ class _Loop:
         bound: ``estimate``, or ``strict`` for a bound that cannot be too low; see `donewhen.bounds`.
         keep: ``conversation`` keeps the messages, so that a stopped session can go on in its middle.
         terms: everything that was agreed, where it comes from a spec file; else it is made of these arguments.
+        budget: the budget that the session stands under; see `donewhen.opening.open_session`. None: that of `terms`.
+        parent: the session that it is a child of; see `donewhen.session.Session.child`.
         max_attempts: how often one turn may be tried.
         wrap_up_notice: whether the model is told when its last allowed turn has come.
         extra: further arguments of every call, such as ``tool_choice`` or ``thinking``.
@@ -87,6 +90,8 @@ class _Loop:
         bound: BoundKind = "estimate",
         keep: str = "nothing",
         terms: Mapping[str, Any] | None = None,
+        budget: str | None = None,
+        parent: Session | None = None,
         max_attempts: int = 4,
         wrap_up_notice: bool = True,
         extra: Mapping[str, Any] | None = None,
@@ -115,6 +120,9 @@ class _Loop:
         self._sleep = sleep
         held = {name for name, tool in self._tools.items() if tool.held}
         self._held = frozenset(held | set((terms or {}).get("held_tools", ())))
+        self._budget = _budget_of(budget, terms)
+        self._parent = parent
+        self.session: Session | None = None
         self._terms = dict(terms) if terms is not None else self._make_terms(checks, keep, bound)
         self._keeps = keep == "conversation"
         self._bound: BoundKind = bound
@@ -138,6 +146,7 @@ class _Loop:
             keep=cast("Any", keep),
             bound=bound,
             held_tools=tuple(sorted(self._held)),
+            budget=self._budget,
         )
         return agreed.terms()
 
@@ -153,9 +162,12 @@ class _Loop:
             protect=lambda: protected_digests(checks, self._folder),
             find_price=self._find_price,
             resume=resume,
+            budget=self._budget,
+            parent=self._parent,
             started_by=self._started_by,
             monotonic=self._monotonic,
         )
+        self.session = session
         conversation = Conversation(self._transcript(), kept=self._keeps)
         if session.before is not None and self._keeps:
             rows = self.ledger.rows(self.spec.session_id)
@@ -303,6 +315,13 @@ class AsyncAgentLoop(_Loop):
     async def _timed(self, doing: Awaitable[_T]) -> tuple[_T, int]:
         start = self._monotonic()
         return await doing, self._ms_since(start)
+
+
+def _budget_of(budget: str | None, terms: Mapping[str, Any] | None) -> str | None:
+    agreed: str | None = None if terms is None else terms.get("budget")
+    if None not in (budget, agreed) and budget != agreed:
+        raise SpecError(f"the terms say {agreed!r}", field="budget", value=budget)
+    return budget if agreed is None else agreed
 
 
 def _refuse_wrong(client: object, **counts: object) -> None:

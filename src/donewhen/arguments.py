@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Protocol
 
 from donewhen.balance import CEILING_NAMES
 from donewhen.canonical import MAX_INT
 from donewhen.entry import RESERVED_PREFIX
+from donewhen.periods import MOST_HOURS, UTC, time_zone
+
+BUDGET_CEILINGS = ("turns", "tokens", "cost_microusd")
+"""The ceilings that a budget can have."""
+
+MOST_LEVELS = 8
+"""How deep a budget may stand: each row under it carries the balances of all levels."""
+
+MOST_NAME = 200
+"""Characters of a budget's name."""
+
+_WORD = re.compile(r"[\w.-]+")
 
 
 class Answers(Protocol):
@@ -136,6 +149,59 @@ def ceiling_changes(changes: Mapping[str, int | None]) -> dict[str, int | None]:
         if name == "repeats" and value is not None and value < 2:
             raise ValueError(f"repeats is {value}, below 2: a call made once repeats nothing")
     return {name: None if value is None else whole(name, value) for name, value in changes.items()}
+
+
+def budget_name(value: object) -> str:
+    """Return the name of a budget: words with ``/`` between them, each a level.
+
+    Raises:
+        ValueError: it is none.
+    """
+    name = text("the budget's name", value)
+    words = name.split("/")
+    if len(name) > MOST_NAME or len(words) > MOST_LEVELS or not all(map(_WORD.fullmatch, words)):
+        raise ValueError(
+            f"{name!r} is no name of a budget: letters, digits, '.', '_' and '-', with '/' between at most {MOST_LEVELS} "
+            "levels, as in acme/support"
+        )
+    return name
+
+
+def budget_changes(changes: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Return changes of a budget's ceilings by name.
+
+    Raises:
+        ValueError: there are none, a name is not a ceiling of a budget, or a value is not a whole number from 0 on.
+    """
+    if not changes:
+        raise ValueError("no ceiling was named")
+    for name in changes:
+        if name not in BUDGET_CEILINGS:
+            raise ValueError(f"{name} is not a ceiling of a budget; those are {', '.join(BUDGET_CEILINGS)}")
+    return {name: None if value is None else whole(name, value) for name, value in changes.items()}
+
+
+def period(per: str, zone: str) -> dict[str, object]:
+    """Return a budget's period as its first row states it.
+
+    Args:
+        per: ``day``, ``month``, or ``hours:`` and a whole number of them.
+        zone: a name of the IANA time zone database.
+
+    Raises:
+        ValueError: it is no period.
+        LedgerError: the time zone is not known here.
+    """
+    if per in ("day", "month"):
+        time_zone(text("zone", zone))
+        return {"per": per, "zone": zone}
+    kind, _, typed = text("per", per).partition(":")
+    hours = int(typed) if kind == "hours" and typed.isascii() and typed.isdigit() and len(typed) < 9 else 0
+    if not 1 <= hours <= MOST_HOURS:
+        raise ValueError(f"per is {per!r}, not day, month, or hours:N with N from 1 to {MOST_HOURS}")
+    if zone != UTC:
+        raise ValueError(f"zone is {zone!r}, and hours are the same in every time zone; leave it out")
+    return {"hours": hours}
 
 
 def _shown(value: int) -> str:

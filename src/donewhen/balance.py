@@ -7,9 +7,10 @@ adding anything to it leaves it not known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from donewhen.frozen import quick
+from donewhen.kinds import BUDGET_PREFIX
 
 DIMENSIONS = ("turns", "tokens", "cost_microusd", "tool_calls")
 """The order of amounts in a row."""
@@ -86,14 +87,48 @@ class Ceilings:
 
 @quick
 @dataclass(frozen=True, slots=True)
+class Calendar:
+    """The day or the month that the spent amounts of a budget are of."""
+
+    per: str
+    """``day`` or ``month``."""
+    zone: str
+    """Whose days: a name of the IANA time zone database, such as ``Europe/Berlin``, or ``UTC``."""
+    until: str
+    """When it ends, ISO 8601, UTC. A row of that moment, or of a later one, is of another period."""
+
+
+@quick
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """The last hours that the spent amounts of a budget are of, by slices of one 24th of them."""
+
+    hours: int
+    slices: tuple[tuple[int, Amounts], ...] = ()
+    """Of each slice in which something was spent: its number since 1970, and what. The amounts add up to the spent ones."""
+
+
+@quick
+@dataclass(frozen=True, slots=True)
 class Balance:
     """Spent, reserved and ceilings of one budget, as one row leaves them."""
 
     name: str
-    """The budget; a session is its own innermost budget, under its session id."""
+    """A session is its own innermost budget, under its id. Others are shared: the sessions that it is a child of, under
+    their ids, and budgets, under the id of the session of their own rows, ``donewhen:budget:`` and their name."""
     spent: Amounts = Amounts()
+    """In the period that it has, else ever."""
     reserved: Amounts = Amounts()
     ceilings: Ceilings = Ceilings()
+    period: Calendar | Rolling | None = field(default=None, metadata={"framed": False})
+    """None: what is spent counts for ever."""
+    halted: bool = field(default=False, metadata={"framed": False})
+    """Whether a person has ordered that no call is made under it."""
+
+    @property
+    def budget(self) -> str | None:
+        """Return the name of the budget as people type it; None: it is a session's."""
+        return self.name[len(BUDGET_PREFIX) :] if self.name.startswith(BUDGET_PREFIX) else None
 
     @property
     def used(self) -> Amounts:
@@ -117,12 +152,22 @@ class Balance:
         return None if spent is None or reserved is None else spent + reserved
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A session that has something reserved under a shared ceiling."""
+
+    session_id: str
+    reserved: int
+    """In the dimension of the ceiling; its own, without that of its children."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breach:
     """The fact that a ceiling would be crossed."""
 
     reason: str
-    """``turn_ceiling``, ``token_ceiling``, ``cost_ceiling``, ``time_ceiling``, ``tool_call_ceiling`` or ``no_progress``."""
+    """``turn_ceiling``, ``token_ceiling``, ``cost_ceiling``, ``time_ceiling``, ``tool_call_ceiling`` or ``no_progress``; of a
+    budget ``budget:NAME:token_ceiling``, of a session's parent ``parent:SESSION:token_ceiling``."""
     dimension: str
     """One of `CEILING_NAMES`."""
     ceiling: int
@@ -130,7 +175,23 @@ class Breach:
     reserved: int = 0
     asked: int = 0
     budget: str | None = None
-    """The shared budget whose ceiling it is. None: the session's own."""
+    """The shared budget whose ceiling it is. None: a session's."""
+    parent: str | None = None
+    """The parent session whose ceiling it is. None: the session's own, or a budget's."""
+    holders: tuple[Holder, ...] = ()
+    """The sessions with the largest reservations under a shared ceiling, largest first."""
+
+    @property
+    def kind(self) -> str:
+        """Return the reason without whose ceiling it is."""
+        return self.reason.rpartition(":")[2]
+
+    @property
+    def whose(self) -> str:
+        """Return whose ceiling it is, for people; empty: the session's own."""
+        if self.budget is not None:
+            return f"the budget {self.budget}"
+        return "" if self.parent is None else f"the parent session {self.parent}"
 
     def __str__(self) -> str:
         parts = [f"{self.spent} spent"]
@@ -138,4 +199,9 @@ class Breach:
             parts.append(f"{self.reserved} reserved")
         if self.asked:
             parts.append(f"{self.asked} asked for")
-        return f"{', '.join(parts)}, ceiling {self.ceiling} {self.dimension}"
+        told = f"{', '.join(parts)}, ceiling {self.ceiling} {self.dimension}"
+        if self.whose:
+            told += f" of {self.whose}"
+        if self.holders:
+            told += "; reserved by " + ", ".join(f"{one.session_id} ({one.reserved})" for one in self.holders)
+        return told

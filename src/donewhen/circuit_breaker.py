@@ -61,6 +61,7 @@ def first_breach(
     amounts: Mapping[str, tuple[int | None, int | None, int | None]],
     *,
     budget: str | None = None,
+    parent: str | None = None,
 ) -> Breach | None:
     """Return the first ceiling that would be crossed, or None.
 
@@ -70,7 +71,8 @@ def first_breach(
     Args:
         ceilings: what is allowed, in the units of `Ceilings`. None: not judged.
         amounts: spent, reserved and asked for, by dimension, in the same units. None: not known.
-        budget: the shared budget whose ceilings these are. None: the session's own.
+        budget: the shared budget whose ceilings these are. None: a session's.
+        parent: the parent session whose ceilings these are. None: the session's own, or a budget's.
 
     Raises:
         ValueError: a ceiling is set and its amount is missing or not known. Unknown is not zero, so it is no pass.
@@ -85,15 +87,22 @@ def first_breach(
         total = spent + reserved + asked
         if total > ceiling or (dimension == "repeats" and total == ceiling):
             return Breach(
-                reason=reason,
+                reason=_reason_of(reason, budget, parent),
                 dimension=dimension,
                 ceiling=ceiling,
                 spent=spent,
                 reserved=reserved,
                 asked=asked,
                 budget=budget,
+                parent=parent,
             )
     return None
+
+
+def _reason_of(reason: str, budget: str | None, parent: str | None) -> str:
+    if budget is not None:
+        return f"budget:{budget}:{reason}"
+    return reason if parent is None else f"parent:{parent}:{reason}"
 
 
 # No slots: with them, setting `turn_limit` on a frozen dataclass fails with a TypeError about super().
@@ -228,7 +237,7 @@ class CircuitBreaker:
             f"Turns:  {turn_count} / limit {self.turn_limit}",
             f"Tokens: {accumulated_tokens} / limit {self.token_limit}",
             *_arithmetic(breach),
-            f"Action: {_ACTIONS[breach.reason]}",
+            f"Action: {_action(breach)}",
         ]
         self.output_fn("\n".join(lines))
 
@@ -248,13 +257,18 @@ class CircuitBreaker:
 
 def _arithmetic(breach: Breach) -> list[str]:
     """Return the line that shows the sum, where the counts of turns and tokens do not show it already."""
-    shown = breach.dimension in ("turns", "tokens") and not (breach.reserved or breach.asked or breach.budget)
+    shown = breach.dimension in ("turns", "tokens") and not (breach.reserved or breach.asked or breach.whose)
     if shown:
         return []
     if breach.dimension == "repeats":
         return [f"Sum:    {breach.spent + breach.reserved + breach.asked} in a row / limit {breach.ceiling} repeats"]
-    whose = f", of the budget {breach.budget!r}" if breach.budget is not None else ""
-    return [f"Sum:    {breach}{whose}"]
+    return [f"Sum:    {breach}"]
+
+
+def _action(breach: Breach) -> str:
+    if breach.budget is not None:
+        return f"see who uses it ('donewhen budget show {breach.budget}'), then raise it, or wait for its next period."
+    return _ACTIONS[breach.kind]
 
 
 def _whole(name: str, value: object, *, least: int = 0) -> int:

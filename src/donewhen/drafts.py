@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from donewhen import canonical
-from donewhen.balance import Amounts, Breach
+from donewhen.balance import Amounts, Breach, Holder
 from donewhen.entry import Entry, LedgerRow
 from donewhen.ledger import Draft
 from donewhen.texts import PLAIN, Hasher, hash_input
@@ -27,13 +27,19 @@ def reserve_entry(session_id: str, turn: int, asked: Amounts, facts: Mapping[str
 
 def breach_entry(session_id: str, turn: int, breach: Breach) -> Entry:
     """Return the row of a breach."""
-    data = {
+    data: dict[str, Any] = {
         "dimension": breach.dimension,
         "ceiling": breach.ceiling,
         "spent": breach.spent,
         "reserved": breach.reserved,
         "asked": breach.asked,
     }
+    if breach.budget is not None:
+        data["budget"] = breach.budget
+    if breach.parent is not None:
+        data["parent"] = breach.parent
+    if breach.holders:
+        data["holders"] = [{"reserved": one.reserved, "session": one.session_id} for one in breach.holders]
     return Entry(
         kind="circuit_breaker",
         session_id=session_id,
@@ -57,6 +63,8 @@ def breach_of(row: LedgerRow) -> Breach:
         reserved=data["reserved"],
         asked=data["asked"],
         budget=data.get("budget"),
+        parent=data.get("parent"),
+        holders=tuple([Holder(one["session"], one["reserved"]) for one in data.get("holders", ())]),
     )
 
 

@@ -1,11 +1,9 @@
-"""Entries and rows: the closed set of kinds, their one spelling, and the fold that turns rows into balances.
+"""Entries and rows: the closed set of kinds and their one spelling.
 
 An entry is what is to be written. A row is an entry in its place: it has an id (its place in the log, from 1), a seq
 (its place in its session, from 1), the digest of the session's row before it, and `after`, the balances as it leaves
 them. A row is stored as canonical JSON, and what is stored is what is hashed. The fields are a closed set for each
 kind: anything else is refused when written and when read.
-
-`fold` is the only arithmetic that moves a balance. The ledger uses it to write `after`, the auditor to check it.
 
 Source: the format is documented in docs/ledger_format.md; its frozen examples are in tests/vectors.
 """
@@ -21,7 +19,8 @@ from typing import Any, cast
 import orjson
 
 from donewhen import canonical
-from donewhen.balance import CEILING_NAMES, DIMENSIONS, Amounts, Balance, Ceilings
+from donewhen.balance import Balance
+from donewhen.balance_json import balance_as_json, balance_from_json
 from donewhen.errors import LedgerFormatError
 from donewhen.frozen import quick
 from donewhen.kinds import DATA_FIELDS, KINDS, LOG_SESSION, RESERVED_PREFIX, VISIBLE_KINDS
@@ -37,12 +36,9 @@ __all__ = [
     "Entry",
     "LedgerRow",
     "decode",
-    "fold",
     "place",
-    "reserved_by",
     "spec_hash",
     "spell",
-    "spell_balance",
 ]
 
 VERSION = 1
@@ -72,8 +68,6 @@ _BODY_NAMES = frozenset(_BODY_FIELDS)
 _BODY_TYPES = tuple(_BODY_FIELDS.values())
 _body_values = itemgetter(*_BODY_FIELDS)
 _FLAT_TYPES = frozenset({str, int})
-_AMOUNT_TYPES = frozenset({(int, int, int, int), (int, int, type(None), int)})
-_MOST = canonical.MAX_INT
 
 
 @quick
@@ -218,7 +212,7 @@ def spell(row: LedgerRow) -> bytes:
     if not _FLAT_TYPES.issuperset(map(type, fields.values())):
         raise TypeError(f"row {row.id} has a field that is neither a text nor a whole number")
     # `fold` makes balances of numbers it has checked, so only the data has to be looked through.
-    fields["after"] = [_balance_as_json(balance) for balance in row.after]
+    fields["after"] = [balance_as_json(balance) for balance in row.after]
     if row.data:
         fields["data"] = orjson.Fragment(canonical.dumps(row.data))
     try:
@@ -231,21 +225,6 @@ def _spell_slowly(row: LedgerRow, fields: dict[str, Any]) -> bytes:
     if max(abs(row.token_delta), abs(row.execution_time_ms), abs(row.turn_count)) > canonical.MAX_INT:
         raise ValueError(f"row {row.id} has a number that is larger than the ledger can hold")
     return canonical.dumps({**fields, "data": row.data} if row.data else fields)
-
-
-def spell_balance(balance: Balance) -> str:
-    """Return a balance as a row's ``after`` spells it."""
-    return canonical.dumps(_balance_as_json(balance)).decode()
-
-
-def _balance_as_json(balance: Balance) -> dict[str, Any]:
-    most, held, spent = balance.ceilings, balance.reserved, balance.spent
-    return {
-        "budget": balance.name,
-        "ceiling": [most.turns, most.tokens, most.cost_microusd, most.tool_calls, most.milliseconds, most.repeats],
-        "reserved": [held.turns, held.tokens, held.cost_microusd, held.tool_calls],
-        "spent": [spent.turns, spent.tokens, spent.cost_microusd, spent.tool_calls],
-    }
 
 
 def decode(body: str | bytes, *, strict: bool = False) -> LedgerRow:
@@ -281,7 +260,7 @@ def decode(body: str | bytes, *, strict: bool = False) -> LedgerRow:
         fields["seq"],
         fields["kind"],
         fields["prev"],
-        tuple([_balance_from_json(balance) for balance in fields["after"]]),
+        tuple([balance_from_json(balance) for balance in fields["after"]]),
         fields.get("closes"),
         fields.get("doubts"),
         data,
@@ -296,85 +275,6 @@ def _loads(body: str | bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         return json.loads(body)  # which reads lone surrogates, and says what is wrong
-
-
-def fold(before: Sequence[Balance], entry: Entry | LedgerRow, held: Amounts | None) -> tuple[Balance, ...]:
-    """Return the balances as an entry leaves them.
-
-    Args:
-        before: the balances as the session's row before left them; empty before it was opened.
-        entry: the entry or row.
-        held: what the reservation that it closes had reserved; None where it closes none.
-
-    Raises:
-        LedgerFormatError: the entry's amounts cannot be read.
-    """
-    data = entry.data
-    try:
-        if entry.kind == "open":
-            return tuple(before) or (Balance(entry.session_id, ceilings=_ceilings_from_json(data["ceilings"])),)
-        if entry.kind == "budget":
-            raised = _ceilings_from_json(data["ceilings"])
-            return (*before[:-1], Balance(before[-1].name, before[-1].spent, before[-1].reserved, raised))
-        if entry.kind == "reserve":
-            if not before:
-                raise LedgerFormatError("nothing can be reserved in a session that was never opened")
-            asked = _amounts_from_json(data["reserve"])
-            return tuple([Balance(b.name, b.spent, b.reserved + asked, b.ceilings) for b in before])
-        if held is None:
-            return tuple(before)
-        if entry.kind != "llm":
-            return tuple([Balance(b.name, b.spent, b.reserved - held, b.ceilings) for b in before])
-        used = _amounts_from_json([held.turns, entry.token_delta, data["cost_microusd"], _tools_to_run(data)])
-        return tuple([Balance(b.name, b.spent + used, b.reserved - held, b.ceilings) for b in before])
-    except (KeyError, TypeError, IndexError) as error:
-        raise LedgerFormatError(f"the amounts of a {entry.kind} row cannot be read: {error!r}") from error
-
-
-def reserved_by(row: LedgerRow) -> Amounts:
-    """Return what a ``reserve`` row holds."""
-    return _amounts_from_json(row.data["reserve"])
-
-
-def _tools_to_run(data: Mapping[str, Any]) -> int:
-    return sum([1 for tool in data["tools"] if tool["run"]]) if "tools" in data else 0
-
-
-def _balance_from_json(raw: Any) -> Balance:
-    try:
-        if len(raw) != 4 or not isinstance(raw["budget"], str):
-            raise LedgerFormatError(f"a balance of the row is not one: {raw!r}")
-        return Balance(
-            raw["budget"],
-            _amounts_from_json(raw["spent"]),
-            _amounts_from_json(raw["reserved"]),
-            _ceilings_from_json(raw["ceiling"]),
-        )
-    except (KeyError, TypeError) as error:
-        raise LedgerFormatError(f"a balance of the row is not one: {raw!r}") from error
-
-
-def _amounts_from_json(raw: list[int | None]) -> Amounts:
-    if tuple(map(type, raw)) in _AMOUNT_TYPES:
-        turns, tokens, cost, tool_calls = cast("list[int]", raw)
-        if min(turns, tokens, cost or 0, tool_calls) >= 0 and max(turns, tokens, cost or 0, tool_calls) <= _MOST:
-            return Amounts(turns, tokens, cost, tool_calls)
-    _check_numbers(raw, len(DIMENSIONS))
-    raise LedgerFormatError(f"only a cost can be unknown, found {raw!r}")
-
-
-def _ceilings_from_json(raw: list[int | None]) -> Ceilings:
-    _check_numbers(raw, len(CEILING_NAMES))
-    return Ceilings(*raw)
-
-
-def _check_numbers(raw: list[int | None], length: int) -> None:
-    wrong = len(raw) != length
-    for number in raw:
-        if number is not None and (type(number) is not int or not 0 <= number <= canonical.MAX_INT):
-            wrong = True
-    if wrong:
-        raise LedgerFormatError(f"expected {length} whole numbers from 0 on, found {raw!r}")
 
 
 def _check_fields(fields: dict[str, Any]) -> None:

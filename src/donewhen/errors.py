@@ -20,11 +20,13 @@ DonewhenError
       WitnessRefusedError   a witness will not cosign; carries the status, and the size that it knows
     NotKeptError            the newest checkpoint is not everywhere where it was to be kept
     KeyFileError            a key file is missing, too widely readable, or not a key
+    BudgetNotFoundError     no such budget (also a KeyError)
     NotProvableError        nothing is wrong, but what was asked cannot be proven: no key, unsigned, no witness
   SessionError
     SessionEndedError     the session is over
     SessionBusyError      another live process has the session
       ReleaseBusyError    another live process is handing its output on
+    HaltedError           a person has ordered that no call is made
     PermitClosedError     the permit was settled, released or abandoned already
   ReviewError
     SessionNotFoundError  no such session (also a KeyError)
@@ -64,10 +66,7 @@ class SpecError(DonewhenError, ValueError):
         self, problem: str, *, field: str | None = None, value: object = None, path: str | None = None
     ) -> None:
         super().__init__(problem)
-        self.problem = problem
-        self.field = field
-        self.value = value
-        self.path = path
+        self.problem, self.field, self.value, self.path = problem, field, value, path
 
     def __str__(self) -> str:
         where = ": ".join(part for part in (self.path, self.field) if part)
@@ -79,7 +78,7 @@ class CircuitBreakerError(DonewhenError):
     """Tell that a ceiling would be crossed.
 
     Args:
-        reason: ``turn_ceiling``, ``token_ceiling``, ``cost_ceiling``, ``time_ceiling``, ``tool_call_ceiling`` or ``no_progress``.
+        reason: what `Breach.reason` says.
         turn_count: the number of the turn that was refused.
         accumulated_tokens: tokens spent and still reserved before it.
         breach: the arithmetic behind the reason, where it is known.
@@ -87,10 +86,12 @@ class CircuitBreakerError(DonewhenError):
 
     def __init__(self, reason: str, turn_count: int, accumulated_tokens: int, *, breach: Breach | None = None) -> None:
         super().__init__(reason, turn_count, accumulated_tokens)
-        self.reason = reason
-        self.turn_count = turn_count
-        self.accumulated_tokens = accumulated_tokens
-        self.breach = breach
+        self.reason, self.turn_count, self.accumulated_tokens, self.breach = (
+            reason,
+            turn_count,
+            accumulated_tokens,
+            breach,
+        )
 
     def __str__(self) -> str:
         text = f"{self.reason} (turn={self.turn_count}, tokens={self.accumulated_tokens})"
@@ -110,8 +111,7 @@ class PriceUnknownError(CallError):
 
     def __init__(self, model: str, problem: str = "no price is known") -> None:
         super().__init__(model, problem)
-        self.model = model
-        self.problem = problem
+        self.model, self.problem = model, problem
 
     def __str__(self) -> str:
         return (
@@ -162,9 +162,7 @@ class LedgerUnavailableError(LedgerError):
 
     def __init__(self, path: str, problem: str, *, stored: bool | None = False) -> None:
         super().__init__(path, problem)
-        self.path = path
-        self.problem = problem
-        self.stored = stored
+        self.path, self.problem, self.stored = path, problem, stored
 
     def __str__(self) -> str:
         known = {
@@ -186,9 +184,7 @@ class LedgerTamperedError(LedgerError):
 
     def __init__(self, problem: str, *, row_id: int | None = None, size: int | None = None) -> None:
         super().__init__(problem)
-        self.problem = problem
-        self.row_id = row_id
-        self.size = size
+        self.problem, self.row_id, self.size = problem, row_id, size
 
     def __str__(self) -> str:
         return self.problem if self.row_id is None else f"row {self.row_id}: {self.problem}"
@@ -212,8 +208,7 @@ class WitnessError(LedgerError):
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(name, problem)
-        self.name = name
-        self.problem = problem
+        self.name, self.problem = name, problem
 
     def __str__(self) -> str:
         return f"the witness {self.name}: {self.problem}"
@@ -232,9 +227,7 @@ class WitnessRefusedError(WitnessError):
     def __init__(self, name: str, status: int, said: str, *, size: int | None = None) -> None:
         super().__init__(name, f"it does not cosign ({status}): {said}")
         self.args = (name, status, said)
-        self.status = status
-        self.said = said
-        self.size = size
+        self.status, self.said, self.size = status, said, size
 
 
 class NotKeptError(LedgerError):
@@ -247,8 +240,7 @@ class NotKeptError(LedgerError):
 
     def __init__(self, size: int, problems: tuple[str, ...]) -> None:
         super().__init__(size, problems)
-        self.size = size
-        self.problems = problems
+        self.size, self.problems = size, problems
 
     def __str__(self) -> str:
         rows = "1 row" if self.size == 1 else f"{self.size} rows"
@@ -260,11 +252,17 @@ class KeyFileError(LedgerError):
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(path, problem)
-        self.path = path
-        self.problem = problem
+        self.path, self.problem = path, problem
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
+
+
+class BudgetNotFoundError(LedgerError, KeyError):
+    """Tell that there is no such budget."""
+
+    def __str__(self) -> str:
+        return f"there is no budget {self.args[0]}. Begin it with 'donewhen budget new {self.args[0]}'"
 
 
 class NotProvableError(LedgerError):
@@ -280,9 +278,7 @@ class SessionEndedError(SessionError):
 
     def __init__(self, session_id: str, outcome: str, advice: str) -> None:
         super().__init__(session_id, outcome, advice)
-        self.session_id = session_id
-        self.outcome = outcome
-        self.advice = advice
+        self.session_id, self.outcome, self.advice = session_id, outcome, advice
 
     def __str__(self) -> str:
         return f"session {self.session_id} has ended ({self.outcome}). {self.advice}"
@@ -293,8 +289,7 @@ class SessionBusyError(SessionError):
 
     def __init__(self, session_id: str, owner: str) -> None:
         super().__init__(session_id, owner)
-        self.session_id = session_id
-        self.owner = owner
+        self.session_id, self.owner = session_id, owner
 
     def __str__(self) -> str:
         return f"session {self.session_id} is being run by {self.owner}. Wait for it, or stop it first."
@@ -307,14 +302,27 @@ class ReleaseBusyError(SessionBusyError):
         return f"the output of session {self.session_id} is being handed on there by {self.owner}. Wait for it."
 
 
+class HaltedError(SessionError):
+    """Tell that a person has ordered that no call is made.
+
+    Args:
+        whose: what was halted, for people: ``session ID``, ``the budget NAME`` or ``everything``.
+    """
+
+    def __init__(self, session_id: str, whose: str, who: str, why: str) -> None:
+        super().__init__(session_id, whose, who, why)
+        self.session_id, self.whose, self.who, self.why = session_id, whose, who, why
+
+    def __str__(self) -> str:
+        return f"{self.whose} was halted by {self.who}: {self.why}"
+
+
 class PermitClosedError(SessionError):
     """Tell that a permit was settled, released or abandoned already."""
 
     def __init__(self, session_id: str, seq: int, kind: str) -> None:
         super().__init__(session_id, seq, kind)
-        self.session_id = session_id
-        self.seq = seq
-        self.kind = kind
+        self.session_id, self.seq, self.kind = session_id, seq, kind
 
     def __str__(self) -> str:
         return f"the reservation in row {self.seq} of session {self.session_id} was closed already (by {self.kind!r})"
@@ -329,8 +337,7 @@ class SessionNotFoundError(ReviewError, KeyError):
 
     def __init__(self, session_id: str, problem: str = "no such session") -> None:
         super().__init__(session_id, problem)
-        self.session_id = session_id
-        self.problem = problem
+        self.session_id, self.problem = session_id, problem
 
     def __str__(self) -> str:
         return f"{self.session_id}: {self.problem}"
@@ -385,8 +392,7 @@ class MissingExtraError(DonewhenError, ImportError):
 
     def __init__(self, extra: str, needed_for: str) -> None:
         super().__init__(extra, needed_for)
-        self.extra = extra
-        self.needed_for = needed_for
+        self.extra, self.needed_for = extra, needed_for
 
     def __str__(self) -> str:
         return f"{self.needed_for} needs a package that is not installed: pip install 'donewhen[{self.extra}]'"

@@ -19,7 +19,7 @@ from donewhen.checks import Check, CheckResult
 from donewhen.client import Failure, Reply, ToolCall
 from donewhen.conversation import Conversation
 from donewhen.drafts import check_draft, end_draft, tool_draft
-from donewhen.errors import CircuitBreakerError, LedgerUnavailableError, SpecError
+from donewhen.errors import CircuitBreakerError, HaltedError, LedgerUnavailableError, SpecError
 from donewhen.held_calls import turn_down
 from donewhen.ledger import Draft
 from donewhen.session import Permit, Session, Settlement
@@ -226,6 +226,8 @@ class Run:
             yield Write(admit)
         except CircuitBreakerError as breach:
             return (yield from self._breached(breach))
+        except HaltedError as halt:
+            return (yield from self._end("halted", str(halt)))
         return None
 
     def _settle(
@@ -250,18 +252,16 @@ class Run:
 
         def settle() -> Settlement:
             settled = self.session.settle(
-                permit,
-                reply,
-                execution_time_ms=ms,
-                texts=said,
-                then=then,
-                then_texts=asked,
-                runs_tools=runs_tools,
+                permit, reply, execution_time_ms=ms, texts=said, then=then, then_texts=asked, runs_tools=runs_tools
             )
             self.permit, self.sent = settled.permit, False
             return settled
 
-        settled: Settlement = yield Write(settle)
+        try:
+            settled: Settlement = yield Write(settle)
+        except HaltedError as halt:
+            self.permit = None  # the reply is settled all the same
+            return (yield from self._end("halted", str(halt)))
         return None if settled.breach is None else (yield from self._breached(settled.breach))
 
     def _breached(self, breach: CircuitBreakerError) -> Flow:

@@ -248,10 +248,14 @@ def _is_turn(row: LedgerRow) -> bool:
     return row.kind == "llm" or (row.kind == "write" and row.state_origin != _BREAKER)
 
 
+def _is_framed(part: dataclasses.Field[Any]) -> bool:
+    return part.compare and part.metadata.get("framed", True)
+
+
 def _plain(value: object) -> object:
     """Return a value as data that canonical JSON can spell; what has a name keeps it."""
     if dataclasses.is_dataclass(value):
-        return {part.name: _plain(getattr(value, part.name)) for part in dataclasses.fields(value) if part.compare}
+        return {part.name: _plain(getattr(value, part.name)) for part in dataclasses.fields(value) if _is_framed(part)}
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in cast("Mapping[str, Any]", value).items()}
     if isinstance(value, (list, tuple)):

@@ -14,6 +14,12 @@ LOG_SESSION = "donewhen:log"
 RESERVED_PREFIX = "donewhen:"
 """How ids begin that no session of a user may have."""
 
+BUDGET_PREFIX = "donewhen:budget:"
+"""How the session of a budget's own rows begins; its name follows. The same text names its balance."""
+
+EVERYTHING = "donewhen:all"
+"""The session of the rows that halt everything. It has a balance for that alone."""
+
 VISIBLE_KINDS = ("llm", "tool", "check", "error", "abandoned", "circuit_breaker", "write")
 """The kinds that `get_session`, `get_all`, the view ``ledger`` and a frame's evidence show."""
 
@@ -21,7 +27,7 @@ DATA_FIELDS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "spec": frozenset({"what_it_does", "what_it_does_not", "done_looks_like", "terms", "spec_hash", "adopted"}),
         "open": frozenset({"spec_hash", "ceilings", "owner", "resumes", "runs", "input_key"})
-        | {"terms", "protected", "elapsed_ms", "texts"},
+        | {"terms", "protected", "elapsed_ms", "texts", "budget", "parent"},
         "reserve": frozenset({"reserve", "model", "max_tokens", "input_bound", "attempt", "owner", "bound", "texts"}),
         "llm": frozenset(
             {
@@ -42,7 +48,8 @@ DATA_FIELDS: Mapping[str, frozenset[str]] = MappingProxyType(
         "check": frozenset({"name", "check", "outcome", "texts"}),
         "error": frozenset({"status", "attempt", "problem", "retry_after_ms"}),
         "abandoned": frozenset({"attempt", "problem"}),
-        "circuit_breaker": frozenset({"dimension", "ceiling", "spent", "reserved", "asked", "budget", "texts"}),
+        "circuit_breaker": frozenset({"dimension", "ceiling", "spent", "reserved", "asked", "texts"})
+        | {"budget", "parent", "holders"},
         "close": frozenset({"outcome", "reason", "texts"}),
         "write": frozenset({"adopted"}),
         "attest": frozenset(
@@ -65,8 +72,8 @@ DATA_FIELDS: Mapping[str, frozenset[str]] = MappingProxyType(
         "erase": frozenset({"who", "why", "erased"}),
         "key": frozenset({"action", "vkey", "name", "old", "who", "why", "made_by"}),
         "policy": frozenset({"quorum", "reviewers", "expiry_hours", "own_work", "named", "started_by"}),
-        "budget": frozenset({"ceilings", "why", "who"}),
-        "halt": frozenset(),
+        "budget": frozenset({"ceilings", "why", "who", "period"}),
+        "halt": frozenset({"halted", "why", "who"}),
         "reconcile": frozenset(),
     }
 )

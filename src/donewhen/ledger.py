@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 from donewhen import arguments
 from donewhen.arguments import Answers
 from donewhen.balance import Amounts, Balance
-from donewhen.entry import Entry, LedgerRow, fold, reserved_by, spec_hash
-from donewhen.errors import DonewhenError, LedgerError, PermitClosedError, SessionNotFoundError
+from donewhen.entry import Entry, LedgerRow, spec_hash
+from donewhen.errors import DonewhenError, LedgerError, PermitClosedError
+from donewhen.fold import reserved_by
 from donewhen.frozen import quick
+from donewhen.ledger_balances import leaves, standing
+from donewhen.ledger_budgets import BudgetLedger
 from donewhen.ledger_erase import EraseLedger
 from donewhen.ledger_keys import KeyLedger
 from donewhen.ledger_reads import LedgerReads
@@ -43,8 +46,11 @@ class Draft:
     """By label. They stay outside the log, which holds only a commitment to each, so that they can be erased."""
 
 
-Decide = Callable[[Balance, Amounts], "tuple[Draft, Sequence[Callable[[Balance], Draft]]]"]
-"""Given the balance and what a reservation holds: what closes it, and what makes each row after that."""
+Balances = Sequence[Balance]
+"""Those that a call is judged by, outermost first; the session's own is the last."""
+
+Decide = Callable[[Balances, Amounts], "tuple[Draft, Sequence[Callable[[Balances], Draft]]]"]
+"""Given the balances and what a reservation holds: what closes it, and what makes each row after that."""
 
 
 def utc_now() -> datetime:
@@ -52,7 +58,7 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-class Ledger(LedgerReads, KeyLedger, EraseLedger):
+class Ledger(LedgerReads, KeyLedger, BudgetLedger, EraseLedger):
     """Keep the record of every call, append-only, in one SQLite file or one log on PostgreSQL.
 
     Args:
@@ -89,6 +95,7 @@ class Ledger(LedgerReads, KeyLedger, EraseLedger):
     ) -> None:
         self.db_path = os.fsdecode(db_path)
         self.hasher = Hasher(input_key)
+        self._now = now
         self._random = random
         self._reserved: dict[tuple[str, int], Amounts] = {}  # of the reservations that this process made
         self._store: Store = store or open_store(
@@ -197,8 +204,8 @@ class Ledger(LedgerReads, KeyLedger, EraseLedger):
         checked = arguments.ceiling_changes(changes)
         words = {"why": arguments.said("why", why), "who": arguments.said("who", who)}
 
-        def decide(balance: Balance) -> Draft:
-            data = {"ceilings": replace(balance.ceilings, **checked).as_list(), **words}
+        def decide(balances: Balances) -> Draft:
+            data = {"ceilings": replace(balances[-1].ceilings, **checked).as_list(), **words}
             return Draft(Entry(kind="budget", session_id=session_id, state_origin="budget", data=data))
 
         return self.admit(session_id, decide)
@@ -220,11 +227,12 @@ class Ledger(LedgerReads, KeyLedger, EraseLedger):
             rows = [self._append(tx, draft, None) for draft in decide(self.rows(session_id))]
         return rows[-1]
 
-    def admit(self, session_id: str, decide: Callable[[Balance], Draft], results: Sequence[Draft] = ()) -> LedgerRow:
-        """Ask in one durable transaction: write what came before, then what `decide` makes of the balance.
+    def admit(self, session_id: str, decide: Callable[[Balances], Draft], results: Sequence[Draft] = ()) -> LedgerRow:
+        """Ask in one durable transaction: write what came before, then what `decide` makes of the balances.
 
         Args:
-            decide: pure; is given the session's balance and returns the reservation or the breach.
+            decide: is given the balances that the session stands under and its own, and returns the reservation or the
+                breach; it may read the ledger, and does nothing else.
             results: what is to be written first: the results of tools.
 
         Raises:
@@ -233,7 +241,7 @@ class Ledger(LedgerReads, KeyLedger, EraseLedger):
         with self._store.writing() as tx:
             for draft in results:
                 self._append(tx, draft, None)
-            made = _made(decide, self._balance(tx, session_id))
+            made = _made(decide, standing(tx, session_id))
             rows = [] if isinstance(made, DonewhenError) else [self._append(tx, made, None)]
         if isinstance(made, DonewhenError):
             raise made  # what had happened before is on disk all the same
@@ -245,15 +253,15 @@ class Ledger(LedgerReads, KeyLedger, EraseLedger):
 
         Args:
             seq: the row that made the reservation.
-            decide: pure; is given the balance and what is held, and returns the draft that closes the reservation and,
-                for each row that follows it in the same transaction, what makes its draft of the balance by then.
+            decide: pure; is given the balances and what is held, and returns the draft that closes the reservation and,
+                for each row that follows it in the same transaction, what makes its draft of the balances by then.
 
         Raises:
             PermitClosedError: it was closed already; nothing is written.
         """
         with self._store.writing() as tx:
             held = self._held(tx, session_id, seq)
-            first, follow = decide(self._balance(tx, session_id), held)
+            first, follow = decide(standing(tx, session_id), held)
             if (first.entry.session_id, first.entry.closes) != (session_id, seq):
                 raise LedgerError(f"what is to close row {seq} of session {session_id} says that it closes another")
             if first.entry.kind == "error" and tx.find_closing(session_id, seq, doubts=True) is not None:
@@ -261,8 +269,8 @@ class Ledger(LedgerReads, KeyLedger, EraseLedger):
             rows = [self._append(tx, first, held)]
             refused: DonewhenError | None = None
             for make in follow:
-                # Each is made of the balance that the row before it leaves.
-                made = _made(make, self._balance(tx, session_id))
+                # Each is made of the balances that the row before it leaves.
+                made = _made(make, standing(tx, session_id))
                 if isinstance(made, DonewhenError):
                     refused = made
                     break
@@ -297,22 +305,15 @@ class Ledger(LedgerReads, KeyLedger, EraseLedger):
         entry = draft.entry
         if held is None and entry.closes is not None:
             raise LedgerError(f"a {entry.kind} row can close a reservation only by close_reservation")
-        head = tx.head(entry.session_id)
         if not draft.texts:
-            return tx.append(entry, fold(() if head is None else head.after, entry, held))
+            return tx.append(entry, leaves(tx, entry, held))
         salted = {label: (self._random(SALT_BYTES), encode_text(text)) for label, text in draft.texts.items()}
         commitments = {label: commit_to(salt, text) for label, (salt, text) in salted.items()}
         entry = replace(entry, data={**entry.data, "texts": commitments})
-        row = tx.append(entry, fold(() if head is None else head.after, entry, held))
+        row = tx.append(entry, leaves(tx, entry, held))
         for label, (salt, text) in salted.items():
             tx.put_text(row, label, salt, text)
         return row
-
-    def _balance(self, tx: Transaction, session_id: str) -> Balance:
-        head = tx.head(session_id)
-        if head is None or not head.after:
-            raise SessionNotFoundError(session_id, "the session was never opened, so it has no ceilings")
-        return head.after[-1]
 
     def _held(self, tx: Transaction, session_id: str, seq: int) -> Amounts:
         closed = tx.find_closing(session_id, seq)
@@ -339,9 +340,9 @@ def spec_entry(spec: Answers, terms: Any) -> Entry:
     return Entry(kind="spec", session_id=arguments.session(spec.session_id), state_origin="spec", data=data)
 
 
-def _made(make: Callable[[Balance], Draft], balance: Balance) -> Draft | DonewhenError:
-    """Return what is made of a balance, or the refusal: it must not undo what stands before it."""
+def _made(make: Callable[[Balances], Draft], balances: Balances) -> Draft | DonewhenError:
+    """Return what is made of balances, or the refusal: it must not undo what stands before it."""
     try:
-        return make(balance)
+        return make(balances)
     except DonewhenError as refusal:
         return refusal

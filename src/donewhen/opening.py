@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,10 @@ from donewhen.drafts import abandoned_entry
 from donewhen.entry import Entry, LedgerRow, spec_hash
 from donewhen.errors import LedgerError, SessionBusyError, SessionEndedError, SpecError
 from donewhen.ledger import Answers, Draft, Ledger, spec_entry, utc_now
+from donewhen.ledger_budgets import halted_error
 from donewhen.owner import LIVE, is_alive, runs_here, this_process, this_user
 from donewhen.policy import Grounds, policy_data
-from donewhen.progress import PAUSED_OUTCOMES, STOPPED_BY_CEILING, Progress, read_progress
+from donewhen.progress import PAUSED_OUTCOMES, Progress, read_progress
 from donewhen.repeats import Repeats, repeats_of
 from donewhen.session import Session
 from donewhen.spec_prices import agreed_price
@@ -26,6 +28,8 @@ from donewhen.spec_writer import is_blank
 if TYPE_CHECKING:
     from donewhen.keyring import Keyring
     from donewhen.usage import Price
+
+_ABOVE = ("budget", "parent")
 
 ANSWERS = ("what_it_does", "what_it_does_not", "done_looks_like")
 
@@ -41,6 +45,8 @@ def open_session(
     protect: Callable[[], Mapping[str, str]] = dict,
     find_price: Callable[[str], Price | None] | None = None,
     resume: bool = False,
+    budget: str | None = None,
+    parent: Session | None = None,
     started_by: str | None = None,
     monotonic: Callable[[], float] = time.monotonic,
     now: Callable[[], datetime] = utc_now,
@@ -59,15 +65,19 @@ def open_session(
         protect: takes the digests of protected paths; called for a new session only.
         find_price: returns the price of a model, None where it is not known. One that the terms say goes before it.
         resume: also go on with a session that a ceiling has stopped, once one has been raised, or a halt.
+        budget: the budget that the session stands under, as ``Ledger.new_budget`` began it. Fixed when it first opens.
+        parent: the session that it is a child of; see `Session.child`. It then stands where its parent does.
         started_by: who starts a new session, and so may not attest it unless the spec says so. None: the user that
             this process runs as.
         monotonic: seconds, from the clock that never goes back.
         now: aware UTC.
 
     Raises:
-        SpecError: an answer is blank, the spec is not the one that the session was opened with, or nobody could ever
-            attest the session.
+        SpecError: an answer is blank, the spec or the budget is not the one that the session was opened with, or nobody
+            could ever attest the session.
+        BudgetNotFoundError: there is no such budget.
         SessionEndedError: the session is over, or needs `resume`, or a ceiling that is raised first.
+        HaltedError: a person has halted it, and nobody has lifted that.
         SessionBusyError: another live process has it.
         LedgerUnavailableError: the store could not be written.
     """
@@ -80,6 +90,7 @@ def open_session(
         circuit_breaker.ceilings,
         ledger,
         resume=resume,
+        above=_above(budget, parent),
         started_by=this_user() if started_by is None else arguments.text("started_by", started_by),
         now=now,
     )
@@ -98,6 +109,7 @@ def open_session(
         repeats=opening.repeats,
         monotonic=monotonic,
         find_price=agreed_price(terms, find_price),
+        open_child=_open_child,
         held_tools=frozenset(held_tools),
         protected=opening.protected,
     )
@@ -116,6 +128,7 @@ class _Opening:
         ledger: Ledger,
         *,
         resume: bool,
+        above: Mapping[str, str],
         started_by: str,
         now: Callable[[], datetime],
     ) -> None:
@@ -124,6 +137,7 @@ class _Opening:
         self.ceilings = ceilings
         self.ledger = ledger
         self.resume = resume
+        self.above = above
         self.started_by = started_by
         self.now = now
         self.agreed = spec_hash(spec.what_it_does, spec.what_it_does_not, spec.done_looks_like, terms)
@@ -152,16 +166,21 @@ class _Opening:
                 f"the spec of session {session_id} was changed after the session opened (ceilings, checks or other "
                 "terms); a spec is frozen. Begin a new session, or raise a ceiling with 'donewhen raise'"
             )
+        opened_under = {name: before.first_open.data[name] for name in _ABOVE if name in before.first_open.data}
+        if opened_under != self.above:
+            raise SpecError(
+                f"session {session_id} was opened under {_told(opened_under)}, not under {_told(self.above)}, and where "
+                "it stands is frozen"
+            )
         if before.first_open.data.get("input_key") != self.ledger.hasher.key_id:
             raise LedgerError(
                 f"session {session_id} was opened with another input key, or without one, so nothing that it hashes "
                 "now could be compared with what it hashed then. Hand in the input key that it was opened with"
             )
-        stays_stopped = before.outcome in STOPPED_BY_CEILING and not before.raised_since
-        if before.outcome in PAUSED_OUTCOMES and (stays_stopped or not self.resume):
-            raise SessionEndedError(
-                session_id, before.outcome or "", "Raise its ceiling with 'donewhen raise', then resume it."
-            )
+        if before.balance.halted:
+            raise halted_error(self.ledger, session_id, session_id)
+        if before.outcome in PAUSED_OUTCOMES and (before.stays_stopped or not self.resume):
+            raise SessionEndedError(session_id, before.outcome or "", _advice(before))
         if before.outcome is not None and before.outcome not in PAUSED_OUTCOMES:
             raise SessionEndedError(session_id, before.outcome, "Begin a new session.")
         if before.outcome is None and self._is_busy(before):
@@ -183,6 +202,7 @@ class _Opening:
         }
         if self.ledger.hasher.key_id is not None:
             data["input_key"] = self.ledger.hasher.key_id
+        data |= self.above
         drafts: list[Draft] = []
         if stored is None:
             drafts.append(Draft(spec_entry(self.spec, self.terms)))
@@ -215,6 +235,40 @@ class _Opening:
             # On disk before any of them runs: an approval is used up by this row, whatever becomes of the run.
             data["runs"] = list(before.runs_now)
         return [*drafts, Draft(Entry(kind="open", session_id=session_id, state_origin="open", data=data))]
+
+
+def _open_child(
+    parent: Session, spec: Answers, circuit_breaker: CircuitBreaker | None, options: Mapping[str, Any]
+) -> Session:
+    allowed = parent.newest_balance.ceilings if circuit_breaker is None else circuit_breaker.ceilings
+    left = [most for most in (allowed.milliseconds, parent.milliseconds_left()) if most is not None]
+    # What adds up is judged at every call, on every level. Time does not, so its end is fixed here.
+    ceilings = replace(allowed, milliseconds=min(left, default=None))
+    output_fn = (circuit_breaker or parent.breaker).output_fn
+    same: dict[str, Any] = {"bound": parent.bound, "find_price": parent.find_price, "monotonic": parent.monotonic}
+    breaker = CircuitBreaker.from_ceilings(ceilings, output_fn)
+    return open_session(spec, breaker, parent.ledger, parent=parent, **{**same, **options})
+
+
+def _above(budget: str | None, parent: Session | None) -> Mapping[str, str]:
+    if parent is None:
+        return {} if budget is None else {"budget": budget}
+    if budget is not None:
+        raise SpecError("a child stands where its parent does", field="budget", value=budget)
+    return {"parent": parent.session_id}
+
+
+def _told(above: Mapping[str, str]) -> str:
+    return next((f"the {name} {value}" for name, value in above.items()), "no budget")
+
+
+def _advice(before: Progress) -> str:
+    if before.outcome == "halted":
+        return "Its halt was lifted since: resume it."
+    breach = before.newest_breach
+    if breach is None or not breach.whose:
+        return "Raise its ceiling with 'donewhen raise', then resume it."
+    return f"Resume it, once there is room under {breach.whose} again: it was raised, or its next period has begun."
 
 
 def _refuse_other_answers(spec: Answers, stored: LedgerRow | None) -> None:

@@ -9,7 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from donewhen.attestation import call_hash
-from donewhen.balance import Balance
+from donewhen.balance import Balance, Breach
+from donewhen.drafts import breach_of
 from donewhen.entry import LedgerRow
 from donewhen.keyring import Keyring
 from donewhen.owner import is_alive
@@ -70,6 +71,8 @@ class Progress:
     doubted: frozenset[int]
     """The seqs of those that a row says are in doubt."""
     waiting: tuple[WaitingCall, ...]
+    newest_breach: Breach | None
+    """The ceiling that stopped it last; None: none has."""
     times: tuple[datetime, ...]
     """When each row since the first opening was written."""
 
@@ -111,6 +114,13 @@ class Progress:
         return self.close is not None and self.close.after[-1].ceilings != self.balance.ceilings
 
     @property
+    def stays_stopped(self) -> bool:
+        """Return whether a ceiling of its own stopped it, and has not been changed since."""
+        breach = self.newest_breach
+        is_shared = breach is not None and bool(breach.whose)
+        return self.outcome in STOPPED_BY_CEILING and not self.raised_since and not is_shared
+
+    @property
     def owner(self) -> str:
         """Return the process that opened it last."""
         return self.newest_open.data["owner"]
@@ -125,6 +135,8 @@ class Progress:
         """Return one word for people: its outcome, or held, running, or interrupted."""
         if self.outcome is not None:
             return self.outcome
+        if self.balance.halted:
+            return "halted"
         if any(call.held and not call.is_decided for call in self.waiting):
             return "held"
         return "interrupted" if is_alive(self.owner) is False else "running"
@@ -151,6 +163,7 @@ def read_progress(rows: Sequence[LedgerRow], grounds: Grounds | None = None) -> 
         in_doubt=tuple([row for row in rows if row.kind == "reserve" and row.seq not in closed]),
         doubted=frozenset(row.doubts for row in rows if row.doubts is not None),
         waiting=tuple(_waiting_calls(rows, grounds or _nobodys(rows[-1]))),
+        newest_breach=next((breach_of(row) for row in reversed(rows) if row.kind == "circuit_breaker"), None),
         times=tuple([datetime.fromisoformat(row.created_at) for row in rows if row.seq >= opens[0].seq]),
     )
 

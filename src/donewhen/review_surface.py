@@ -23,6 +23,7 @@ from donewhen.errors import AttestationError, FrameChangedError, SessionNotFound
 from donewhen.frame import AttestationResult, DiffResult, RejectionResult, ReviewFrame
 from donewhen.framing import Record, frame_of, is_empty, no_rows, open_record, what_changed
 from donewhen.ledger import Ledger, utc_now
+from donewhen.ledger_balances import leaves
 from donewhen.render import render_frame
 from donewhen.reviewing import (
     Standing,
@@ -297,7 +298,8 @@ class ReviewSurface:
         ):
             row, statement = None, make(record)
             if statement is not None:
-                row = transaction.append(statement.entry(envelope), record.rows[-1].after)
+                entry = statement.entry(envelope)
+                row = transaction.append(entry, leaves(transaction, entry))
             if row is not None and envelope is not None:
                 refuse_uncounted(record, row)
         # A crash before this line leaves either nothing or the whole word, which the next look shows.

@@ -21,11 +21,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from donewhen.balance import Amounts, Balance, Breach, Ceilings
-from donewhen.bounds import BoundKind, Measured, Request, output_that_fits
-from donewhen.circuit_breaker import CircuitBreaker, first_breach
+from donewhen.admission import Asking, breach_of_tools
+from donewhen.balance import Amounts, Balance
+from donewhen.bounds import BoundKind, Measured, Request
+from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.client import Failure, Reply, ToolCall
 from donewhen.drafts import (
     abandoned_entry,
@@ -35,16 +37,16 @@ from donewhen.drafts import (
     intent,
     llm_entry,
     released_entry,
-    reserve_entry,
 )
 from donewhen.entry import LedgerRow
-from donewhen.errors import CircuitBreakerError, MissingExtraError, PriceUnknownError, SessionEndedError
+from donewhen.errors import CircuitBreakerError, MissingExtraError, SessionEndedError
 from donewhen.frozen import quick
-from donewhen.ledger import Draft, Ledger
+from donewhen.ledger import Answers, Balances, Draft, Ledger
+from donewhen.ledger_balances import find_holders
+from donewhen.ledger_budgets import halted_error
 from donewhen.owner import this_process
 from donewhen.repeats import Repeats
 from donewhen.session_call import SessionCalls
-from donewhen.sizing import PRICED_OPTIONS
 
 if TYPE_CHECKING:
     from donewhen.progress import Progress
@@ -101,6 +103,8 @@ class Session(SessionCalls):
     """Milliseconds between the first opening and this one, by the wall clock."""
     monotonic: Callable[[], float] = time.monotonic
     find_price: Callable[[str], Price | None] | None = None
+    open_child: Callable[[Session, Answers, CircuitBreaker | None, Mapping[str, Any]], Session]
+    """Opens a session under this one; see `child`."""
     held_tools: frozenset[str] = frozenset()
     protected: Mapping[str, str] = field(default_factory=dict[str, str])
     """Digests of the paths that the checks protect, as they were when the session opened."""
@@ -141,6 +145,22 @@ class Session(SessionCalls):
         allowed = self.newest_balance.ceilings.milliseconds
         return None if allowed is None else max(0, allowed - self.elapsed_ms)
 
+    def child(self, spec: Answers, circuit_breaker: CircuitBreaker | None = None, **options: Any) -> Session:
+        """Open a session under this one, for a sub-agent: it can never have more than this one has left, at any moment.
+
+        What it uses counts here too, its turns as well. A ceiling of this session that it would cross is told as
+        ``parent:SESSION:token_ceiling``. Its time ends no later than this one's does now.
+
+        Args:
+            spec: the three answers and the child's id.
+            circuit_breaker: ceilings of its own. None: the same as this session's.
+            options: as for `open_session`; where they are left out, bound, prices and clock are this session's.
+
+        Raises:
+            The errors of `open_session`.
+        """
+        return self.open_child(self, spec, circuit_breaker, options)
+
     # -- 1 bound, 2 admit ----------------------------------------------------------------------------------------
 
     def admit(
@@ -161,6 +181,7 @@ class Session(SessionCalls):
 
         Raises:
             CircuitBreakerError: a ceiling would be crossed; the breach is written, the notice printed, nothing sent.
+            HaltedError: a person has ordered that no call is made; nothing is reserved.
             PriceUnknownError: cost has a ceiling and the model's price is not known; nothing is reserved.
             SessionEndedError: the session has ended.
             UnboundedRequestError: nobody can say how much the request can use; nothing is written.
@@ -173,35 +194,30 @@ class Session(SessionCalls):
 
     def _ask(
         self, request: Request, retry_of: Permit | None, texts: Mapping[str, str] | None
-    ) -> Callable[[Balance], Draft]:
+    ) -> Callable[[Balances], Draft]:
         # Everything that can fail, wait or be slow is done here, before the transaction.
-        input_bound = request.most_input_tokens(self.bound, self._measured_for(request))
-        price, elapsed = self._price_of(request.model), self.elapsed_ms
-        attempt = 1 if retry_of is None else retry_of.attempt + 1
+        asking = Asking(
+            session_id=self.session_id,
+            request=request,
+            bound=self.bound,
+            input_bound=request.most_input_tokens(self.bound, self._measured_for(request)),
+            price=self._price_of(request.model),
+            elapsed_ms=self.elapsed_ms,
+            repeats=self.repeats.most,
+            attempt=1 if retry_of is None else retry_of.attempt + 1,
+            turn=None if retry_of is None else retry_of.turn,
+            # The turn of an attempt that was abandoned is still reserved; that of one that was released is not.
+            again=retry_of is not None and (retry_of.reserved.turns == 0 or retry_of.seq in self._abandoned),
+            owner=self._owner,
+            find_holders=partial(find_holders, self.ledger.store),
+            halted_error=partial(halted_error, self.ledger, self.session_id),
+            texts=dict(texts or {}),
+        )
 
-        def decide(balance: Balance) -> Draft:
+        def decide(balances: Balances) -> Draft:
             if self._ended is not None:
                 raise SessionEndedError(self.session_id, self._ended, "Begin a new session, or resume this one.")
-            turn = balance.used_turns + 1 if retry_of is None else retry_of.turn
-            # The turn of an attempt that was abandoned is still reserved; that of one that was released is not.
-            again = retry_of is not None and (retry_of.reserved.turns == 0 or retry_of.seq in self._abandoned)
-            if balance.ceilings.cost_microusd is not None:
-                _refuse_unpriced(request, price, balance)
-            most = output_that_fits(balance, request, input_bound, price, self.bound)
-            cost = None if price is None else price.most_microusd(input_bound, most)
-            asked = Amounts(0 if again else 1, input_bound + most, cost)
-            breach = first_breach(balance.ceilings, self._amounts(balance, asked, elapsed))
-            if breach is not None:
-                return Draft(breach_entry(self.session_id, turn, breach), dict(texts or {}))
-            facts = {
-                "model": request.model,
-                "max_tokens": most,
-                "input_bound": input_bound,
-                "attempt": attempt,
-                "owner": self._owner,
-                "bound": self.bound,
-            }
-            return Draft(reserve_entry(self.session_id, turn, asked, facts), dict(texts or {}))
+            return asking.decide(balances)
 
         return decide
 
@@ -229,19 +245,6 @@ class Session(SessionCalls):
         except Exception as untold:  # noqa: BLE001 - a closed terminal must not turn a breach into another error
             error.__cause__ = untold
         return error
-
-    def _amounts(
-        self, balance: Balance, asked: Amounts, elapsed_ms: int
-    ) -> dict[str, tuple[int | None, int | None, int | None]]:
-        spent, reserved = balance.spent, balance.reserved
-        return {
-            "turns": (spent.turns, reserved.turns, asked.turns),
-            "tokens": (spent.tokens, reserved.tokens, asked.tokens),
-            "cost_microusd": (spent.cost_microusd, reserved.cost_microusd, asked.cost_microusd),
-            "milliseconds": (elapsed_ms, 0, 0),
-            "tool_calls": (spent.tool_calls, reserved.tool_calls, asked.tool_calls),
-            "repeats": (self.repeats.most, 0, 0),
-        }
 
     # -- 4 settle, release, abandon ------------------------------------------------------------------------------
 
@@ -281,12 +284,12 @@ class Session(SessionCalls):
             self.remember(permit.request.measured_by(reply.echo, reply.usage.total))
         ask = None if then is None else self._ask(then, None, then_texts)
 
-        def decide(balance: Balance, held: Amounts) -> tuple[Draft, list[Callable[[Balance], Draft]]]:
-            breach = self._breach_of_tools(balance, reply, seen) if runs_tools else None
+        def decide(balances: Balances, held: Amounts) -> tuple[Draft, list[Callable[[Balances], Draft]]]:
+            breach = breach_of_tools(balances, len(calls), seen) if runs_tools else None
             runs = runs_tools and breach is None
             tools = [intent(call, hasher, held=call.name in self.held_tools, run=runs) for call in reply.tool_calls]
             entry = llm_entry(permit, reply, held, price, hasher, execution_time_ms=execution_time_ms, tools=tools)
-            follow: list[Callable[[Balance], Draft]] = []
+            follow: list[Callable[[Balances], Draft]] = []
             if breach is not None:
                 follow.append(lambda _: Draft(breach_entry(self.session_id, permit.turn, breach)))
             elif ask is not None:
@@ -320,7 +323,7 @@ class Session(SessionCalls):
             PermitClosedError: the permit was settled or released already; nothing is written.
         """
         entry = released_entry(permit, failure, execution_time_ms, self.ledger.hasher)
-        rows = self.ledger.close_reservation(self.session_id, permit.seq, lambda _balance, _held: (Draft(entry), []))
+        rows = self.ledger.close_reservation(self.session_id, permit.seq, lambda _balances, _held: (Draft(entry), []))
         self._abandoned.discard(permit.seq)
         return self._wrote(rows[0])
 
@@ -336,15 +339,6 @@ class Session(SessionCalls):
         row = self._wrote(self.ledger.doubt_reservation(self.session_id, permit.seq, Draft(entry)))
         self._abandoned.add(permit.seq)
         return row
-
-    def _breach_of_tools(self, balance: Balance, reply: Reply, seen: int) -> Breach | None:
-        """Judge the tool calls of a reply, which nobody could know before it came."""
-        if not reply.tool_calls:
-            return None
-        ceilings = Ceilings(tool_calls=balance.ceilings.tool_calls, repeats=balance.ceilings.repeats)
-        spent, reserved = balance.spent.tool_calls, balance.reserved.tool_calls
-        amounts = {"tool_calls": (spent, reserved, len(reply.tool_calls)), "repeats": (seen, 0, 0)}
-        return first_breach(ceilings, amounts)
 
     # -- what this session knows ---------------------------------------------------------------------------------
 
@@ -382,10 +376,3 @@ class Session(SessionCalls):
             except MissingExtraError:
                 self._prices[model] = None  # not known; under a cost ceiling the call is refused
         return self._prices[model]
-
-
-def _refuse_unpriced(request: Request, price: Price | None, balance: Balance) -> None:
-    if price is None or balance.used_microusd is None:
-        raise PriceUnknownError(request.model)
-    for name in PRICED_OPTIONS.intersection(request.transcript.extra):
-        raise PriceUnknownError(request.model, f"no price is known with the option {name!r}")

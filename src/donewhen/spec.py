@@ -16,7 +16,7 @@ from donewhen.circuit_breaker import DEFAULT_TOKEN_LIMIT, DEFAULT_TURN_LIMIT, FE
 from donewhen.errors import SpecError
 from donewhen.spec_prices import check_prices, price_terms, prices_from_terms
 from donewhen.spec_record import Record
-from donewhen.spec_rules import filled_text, flag, items, names, one_of, shown, whole
+from donewhen.spec_rules import budget_name, filled_text, flag, items, names, one_of, shown, whole
 from donewhen.spec_writer import QUESTIONS, SpecResult, text_fault
 from donewhen.usage import Price
 
@@ -105,6 +105,8 @@ class Spec:
     """The most tokens of one reply. None: whoever runs the spec says."""
     held_tools: tuple[str, ...] = ()
     """Tools whose calls wait for a person."""
+    budget: str | None = None
+    """The budget that every session of this spec stands under. None: none."""
     record: Record = field(default_factory=Record)
     prices: tuple[Price, ...] = ()
     """What models cost; these go before any list."""
@@ -125,6 +127,8 @@ class Spec:
             filled_text("model", self.model)
         if self.max_tokens is not None:
             whole("max_tokens", self.max_tokens, least=1)
+        if self.budget is not None:
+            budget_name("budget", self.budget)
         object.__setattr__(self, "held_tools", names("held_tools", self.held_tools))
         object.__setattr__(self, "prices", check_prices(self.prices))
         if self.held_tools and self.keep != "conversation":
@@ -151,7 +155,7 @@ class Spec:
             "held_tools": list(self.held_tools),
         }
         # Absent where nothing is said, so that a spec from before one could say it keeps its hash.
-        later = {"record": self.record.terms(), "prices": price_terms(self.prices)}
+        later = {"budget": self.budget, "record": self.record.terms(), "prices": price_terms(self.prices)}
         return {**said, **{name: value for name, value in later.items() if value}}
 
     @classmethod
@@ -162,9 +166,9 @@ class Spec:
             SpecError: these are not the terms of a spec.
         """
         expected = {known.name for known in fields(cls)} - set(QUESTIONS)
-        if {*terms, "record", "prices"} != expected:
+        if {*terms, "budget", "record", "prices"} != expected:
             raise SpecError("these are not the terms of a spec", field="terms", value=sorted(terms))
-        others: dict[str, object] = {"record": {}, "prices": [], **terms}
+        others: dict[str, object] = {"budget": None, "record": {}, "prices": [], **terms}
         try:
             others["ceilings"] = Ceilings(**cast("dict[str, int | None]", others["ceilings"]))
             others["review"] = Review(**cast("dict[str, Any]", others["review"]))

@@ -44,6 +44,7 @@ _TOP_KEYS = (
     "keep",
     "bound",
     "held_tools",
+    "budget",
     "ceilings",
     "done_when",
     "review",
@@ -251,6 +252,8 @@ def _add_settings(tomlkit: Any, document: TOMLDocument, spec: Spec) -> None:
     document.add("bound", spec.bound)
     say("Tools whose calls wait until a person has agreed.")
     _add_or_hint(tomlkit, document, "held_tools", list(spec.held_tools) or None, '["send_mail"]')
+    say("The budget that this shares with others ('donewhen budget new'); no call is made that has no room in it.")
+    _add_or_hint(tomlkit, document, "budget", spec.budget, '"acme/support"')
 
 
 def _ceilings_table(tomlkit: Any, ceilings: Ceilings) -> Table:

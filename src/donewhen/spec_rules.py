@@ -7,6 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import cast
 
+from donewhen import arguments
 from donewhen.circuit_breaker import LARGEST_LIMIT
 from donewhen.errors import SpecError
 from donewhen.spec_writer import is_blank, text_fault
@@ -47,6 +48,20 @@ def filled_text(key: str, value: object) -> str:
     if problem is not None:
         raise SpecError(problem, field=key, value=shown(value))
     return value
+
+
+def budget_name(key: str, value: object) -> str:
+    """Return the name of a budget.
+
+    Raises:
+        SpecError: it is none.
+    """
+    try:
+        return arguments.budget_name(filled_text(key, value))
+    except ValueError as error:
+        if isinstance(error, SpecError):
+            raise
+        raise SpecError(str(error), field=key) from error
 
 
 def shown(value: object) -> object:

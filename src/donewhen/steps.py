@@ -25,7 +25,7 @@ class LoopResult:
     session_id: str
     breach_reason: str | None = None
     outcome: str = field(default="", compare=False, kw_only=True)
-    """done, unmet, breached or failed; or, not ended: ``interrupted`` (resume goes on) or ``held``."""
+    """done, unmet, breached, failed or halted; or, not ended: ``interrupted`` (resume goes on) or ``held``."""
     reason: str = field(default="", compare=False, kw_only=True)
     """One sentence."""
     output: str | None = field(default=None, compare=False, kw_only=True)

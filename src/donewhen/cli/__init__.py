@@ -8,12 +8,14 @@ from __future__ import annotations
 import click
 
 from donewhen import __version__
+from donewhen.cli.budget import budget
 from donewhen.cli.checkpoint import checkpoint
 from donewhen.cli.demo import demo
 from donewhen.cli.erase import erase
 from donewhen.cli.exits import USAGE, epilog
 from donewhen.cli.export import export
 from donewhen.cli.group import DonewhenGroup
+from donewhen.cli.halt import halt
 from donewhen.cli.key import key
 from donewhen.cli.ledger import adopt
 from donewhen.cli.output import say
@@ -57,6 +59,8 @@ for _command in (
     run,
     resume,
     raise_,
+    budget,
+    halt,
     sessions,
     show,
     watch,

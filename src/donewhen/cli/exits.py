@@ -23,7 +23,7 @@ MEANINGS: Mapping[int, str] = {
     FAILED: "anything else: the model or the provider failed, or a fault of donewhen",
     USAGE: "wrong usage, or a wrong spec",
     NOT_ATTESTED: "not attested: something waits for a person",
-    CEILING: "stopped at a ceiling",
+    CEILING: "stopped at a ceiling, or halted by a person",
     REJECTED: "rejected by a reviewer",
     UNMET: "stopped with checks unmet",
     LEDGER: "the ledger cannot be read or written, or is not what was signed",
@@ -33,7 +33,13 @@ MEANINGS: Mapping[int, str] = {
 }
 """What each code means, for the help and the README."""
 
-OUTCOMES: Mapping[str, int] = {"done": DONE, "held": NOT_ATTESTED, "breached": CEILING, "unmet": UNMET}
+OUTCOMES: Mapping[str, int] = {
+    "done": DONE,
+    "held": NOT_ATTESTED,
+    "breached": CEILING,
+    "halted": CEILING,
+    "unmet": UNMET,
+}
 """The code of each outcome of a session; every other one is `FAILED`."""
 
 _ERRORS: tuple[tuple[type[Exception], int], ...] = (
@@ -43,8 +49,10 @@ _ERRORS: tuple[tuple[type[Exception], int], ...] = (
     (errors.CheckError, USAGE),
     (errors.PriceUnknownError, USAGE),
     (errors.UnboundedRequestError, USAGE),
+    (errors.HaltedError, CEILING),
     (errors.SessionBusyError, RUNNING),
     (errors.SessionNotFoundError, USAGE),
+    (errors.BudgetNotFoundError, USAGE),
     (errors.FrameChangedError, NOT_ATTESTED),
     (errors.NotReleasedError, NOT_ATTESTED),
     (errors.AttestationError, NOT_ATTESTED),

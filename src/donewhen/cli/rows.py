@@ -44,7 +44,8 @@ def row_json(row: LedgerRow) -> dict[str, Any]:
 
 def balance_json(balance: Mapping[str, Any]) -> dict[str, Any]:
     """Return a balance as JSON has it."""
-    return {"budget": balance["name"], **{name: balance[name] for name in ("spent", "reserved", "ceilings")}}
+    told = {"budget": balance["name"], **{name: balance[name] for name in ("spent", "reserved", "ceilings")}}
+    return {**told, **{name: balance[name] for name in ("period", "halted") if balance.get(name)}}
 
 
 def clock(created_at: str) -> str:

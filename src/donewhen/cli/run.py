@@ -120,9 +120,12 @@ def run(spec_file: str, **options: Any) -> int:
 @click.argument("session")
 @click.argument("spec_file", metavar="[SPEC]", required=False)
 @_agent_options
+@click.option("--why", metavar="TEXT", default="resumed by hand", help="Why a halt of the session is lifted.")
 @store_option
-def resume(session: str, spec_file: str | None, **options: Any) -> int:
-    """Go on with a session that was interrupted, paused, or stopped by a ceiling that was raised since.
+def resume(session: str, spec_file: str | None, *, why: str, **options: Any) -> int:
+    """Go on with a session that was interrupted, paused, halted, or stopped by a ceiling that was raised since.
+
+    A halt of the session itself is lifted by this, with a row that says who and why.
 
     Everything that was agreed is in the ledger; SPEC, where it is given, must still say the same. Client and tools are
     given again. The task is needed again unless the spec keeps the conversation.
@@ -139,7 +142,19 @@ def resume(session: str, spec_file: str | None, **options: Any) -> int:
             locks.enter_context(only_one(beside(store_path()), str(Path(spec_file).resolve()), visible(spec_file)))
         told_as = f"session {visible(promise.session_id)}"
         locks.enter_context(only_one(beside(store_path()), f"session {promise.session_id}", told_as))
+        _lift_halt(promise.session_id, why)
         return _work(wishes, spec, promise, lambda loop: loop.resume(task))
+
+
+def _lift_halt(session_id: str, why: str) -> None:
+    from donewhen.cli.amounts import user
+
+    with open_to_read(store_path()) as ledger:
+        if ledger.find_halt(session_id) is None:
+            return
+    with open_to_write(store_path()) as ledger:
+        ledger.lift_halt(session_id, why=why, who=user())
+    say("Its halt is lifted.")
 
 
 def _stored_spec(ledger: Ledger, session_id: str) -> tuple[SpecResult, Spec]:

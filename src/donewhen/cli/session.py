@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from datetime import datetime, timezone
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 import click
 
 from donewhen.cli import rows as row_text
+from donewhen.cli.amounts import scaled, user
 from donewhen.cli.exits import CommandError
 from donewhen.cli.output import clean_lines, put, put_json, put_table, say
 from donewhen.cli.overview import Overview, gauges, look_at
@@ -160,7 +158,7 @@ def raise_(session: str, *, why: str, who: str | None, as_json: bool, **wanted: 
             raise CommandError(f"session {visible(session_id)} was never opened, so it has no ceilings to raise")
         before = progress.balance.ceilings
         _refuse_unless_higher(changes, before)
-        row = ledger.raise_ceilings(session_id, changes, why=why, who=who or _user())
+        row = ledger.raise_ceilings(session_id, changes, why=why, who=who or user())
     if as_json:
         put_json(row_text.row_json(row))
         return
@@ -186,23 +184,12 @@ def _changes(wanted: dict[str, int | str | None]) -> dict[str, int]:
         if isinstance(value, int):
             changes[name] = value
     if wanted["dollars"] is not None:
-        changes["cost_microusd"] = _scaled("--usd", str(wanted["dollars"]), _MILLION)
+        changes["cost_microusd"] = scaled("--usd", str(wanted["dollars"]), _MILLION)
     if wanted["minutes"] is not None:
-        changes["milliseconds"] = _scaled("--minutes", str(wanted["minutes"]), _MS_PER_MINUTE)
+        changes["milliseconds"] = scaled("--minutes", str(wanted["minutes"]), _MS_PER_MINUTE)
     if not changes:
         raise CommandError("say which ceiling to raise: --turns, --tokens, --usd, --minutes or --tool-calls")
     return changes
-
-
-def _scaled(option: str, typed: str, scale: int) -> int:
-    """Return a number as typed, in whole smaller units, never by way of binary floats."""
-    try:
-        number = Decimal(typed)
-    except InvalidOperation as error:
-        raise CommandError(f"{option} {typed!r} is not a number") from error
-    if not number.is_finite() or not 0 <= number <= 2**53 // scale:
-        raise CommandError(f"{option} {typed!r} is not a number from 0 to {2**53 // scale}")
-    return round(number * scale)
 
 
 def _refuse_unless_higher(changes: dict[str, int], before: Ceilings) -> None:
@@ -223,10 +210,3 @@ def _told(name: str, ceiling: int | None) -> str:
     if name == "cost_microusd":
         return usd(ceiling)
     return f"{ceiling / _MS_PER_MINUTE:,.6g}" if name == "milliseconds" else f"{ceiling:,}"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a container's user may have no name
-        return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"

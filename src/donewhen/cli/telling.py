@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from donewhen.balance import Balance
 from donewhen.elsewhere import Elsewhere
 from donewhen.entry import LedgerRow
 from donewhen.errors import LedgerError
-from donewhen.ledger import Decide, Draft, Ledger
+from donewhen.ledger import Balances, Decide, Draft, Ledger
 from donewhen.notes import Signer
 
 
@@ -49,7 +48,7 @@ class TellingLedger(Ledger):
         self._tell(row)
         return row
 
-    def admit(self, session_id: str, decide: Callable[[Balance], Draft], results: Sequence[Draft] = ()) -> LedgerRow:
+    def admit(self, session_id: str, decide: Callable[[Balances], Draft], results: Sequence[Draft] = ()) -> LedgerRow:
         """Ask in one transaction; see `Ledger.admit`."""
         row = super().admit(session_id, decide, results)
         self._tell(row)

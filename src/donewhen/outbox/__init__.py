@@ -21,6 +21,7 @@ from donewhen.entry import LOG_SESSION, Entry, LedgerRow
 from donewhen.errors import DeliveryError, LedgerError, NotReleasedError, ReleaseBusyError, SessionNotFoundError
 from donewhen.framing import Record, frame_of, read_record
 from donewhen.ledger import Draft, Ledger, utc_now
+from donewhen.ledger_balances import leaves
 from donewhen.outbox.delivery import Parcel, Target, ToCommand, ToFile, ToWebhook
 from donewhen.outbox.readiness import (
     BEGUN,
@@ -170,7 +171,8 @@ class Outbox:
             "attests": [word.row_id for word in ready.judgement.counted],
             "owner": this_process(),
         }
-        row = tx.append(_entry(session_id, data), record.rows[-1].after)
+        entry = _entry(session_id, data)
+        row = tx.append(entry, leaves(tx, entry))
         _refuse_other_time(record, ready, row)
         # Before the commit: the next thread to judge must find it here.
         _UNDER_WAY.enter(self._ledger.path, key)

@@ -110,8 +110,8 @@ CREATE UNIQUE INDEX entries_by_session ON entries (session_id, seq);
 CREATE UNIQUE INDEX entries_close_once ON entries (session_id, closes) WHERE closes IS NOT NULL;
 CREATE UNIQUE INDEX entries_doubt_once ON entries (session_id, doubts) WHERE doubts IS NOT NULL;
 CREATE TABLE balances (
-  name TEXT NOT NULL,
-  entry_id INTEGER NOT NULL REFERENCES entries (id),
+  name TEXT NOT NULL CHECK (typeof(name) = 'text'),
+  entry_id INTEGER NOT NULL REFERENCES entries (id) CHECK (typeof(entry_id) = 'integer'),
   PRIMARY KEY (name, entry_id)
 ) WITHOUT ROWID;
 CREATE TABLE sealed (

@@ -41,8 +41,19 @@ class Chain:
     """The held calls that were asked for and have no result, by turn and call id: the digest that names each."""
     runs: set[str] = field(default_factory=set[str])
     """The held calls that a process has taken up, as an opening says."""
-    is_log: bool = False
-    """Whether it is the session of the log itself, where keys and nothing else stand."""
+    above: tuple[str, ...] = ()
+    """The balances that it stands under, outermost first: of budgets, and of the sessions that it is a child of."""
+    is_shared: bool = False
+    """Whether other sessions move its own balance: it has a child, or is a budget's."""
+    period: dict[str, Any] | None = None
+    """That of a budget, while its first row is looked at."""
+    only: frozenset[str] | None = None
+    """The kinds that rows of the log's own sessions have. None: it is a user's."""
+
+    @property
+    def own(self) -> dict[str, Any] | None:
+        """Return its own balance, None before it was opened."""
+        return self.after[-1] if len(self.after) > len(self.above) else None
 
     def move(self) -> None:
         """Work out how a row begins that leaves these balances.

@@ -1,8 +1,7 @@
-"""What a row of each kind must be, after the rows before it; and the arithmetic of balances, on plain lists.
+"""What a row of each kind must be, after the rows before it.
 
 A rule raises what is wrong, changes the chain as the row does, and returns what is odd. A kind without a rule moves
 nothing and closes nothing.
-
 Source: docs/ledger_format.md.
 """
 
@@ -14,14 +13,14 @@ from typing import Any, cast
 from donewhen.attestation import call_hash
 from donewhen.balance import CEILING_NAMES, DIMENSIONS
 from donewhen.entry import spec_hash
+from donewhen.kinds import EVERYTHING
+from donewhen.verify.amounts import COST, added, charge, nothing, taken
 from donewhen.verify.chain import Amounts, Chain, data_of, wrong
 from donewhen.verify.row import Row
 
 _AMOUNT = frozenset({int})
 _ASKED = frozenset({(int, int, int, int), (int, int, type(None), int)})
 """The types of four amounts, of which only the cost can be unknown."""
-_COST = 2
-"""The place of the cost among the amounts: the one that can be unknown."""
 
 
 def _check_spec(row: Row, chain: Chain) -> str | None:
@@ -39,11 +38,12 @@ def _check_open(row: Row, chain: Chain) -> str | None:
         raise wrong(row, f"session {row['session']} is opened without a spec")
     data = data_of(row)
     stated, terms = str(data.get("spec_hash")), data.get("terms")
-    if not chain.after:
-        name, nothing = row["session"], [0] * len(DIMENSIONS)
-        chain.after = [{"budget": name, "ceiling": _ceilings(row, data), "reserved": nothing, "spent": nothing}]
+    if chain.own is None:
+        chain.after.append(_new_balance(row, data))
         chain.limit()
         _move(row, chain)
+    elif "budget" in data or "parent" in data:
+        raise wrong(row, f"session {row['session']} is opened again, and says anew where it stands")
     chain.runs.update(_taken_up(row, data))
     if stated in chain.agreed and data.get("resumes") is True:
         return None
@@ -61,20 +61,50 @@ def _check_reserve(row: Row, chain: Chain) -> str | None:
     _refuse_unopened(row, chain)
     asked: Amounts = data_of(row).get("reserve", [])
     is_so = type(asked) is list and tuple(map(type, asked)) in _ASKED
-    if not is_so or min(asked[0], asked[1], asked[_COST] or 0, asked[3]) < 0:
+    if not is_so or min(asked[0], asked[1], asked[COST] or 0, asked[3]) < 0:
         raise wrong(row, f"it reserves {asked!r}, which are not {len(DIMENSIONS)} amounts")
     chain.held[row["seq"]] = asked
     for balance in chain.after:
-        balance["reserved"] = _added(balance["reserved"], asked)
+        if balance.get("halted"):
+            raise wrong(row, f"it reserves, and {balance['budget']!r} was halted before it")
+        balance["reserved"] = added(balance["reserved"], asked)
     _move(row, chain)
     return _past_a_ceiling(chain)
 
 
 def _check_budget(row: Row, chain: Chain) -> str | None:
     _refuse_closing(row)
-    _refuse_unopened(row, chain)
-    chain.after[-1]["ceiling"] = _ceilings(row, data_of(row))
+    data, is_a_budgets = data_of(row), chain.only is not None
+    if is_a_budgets and chain.own is None:
+        chain.after.append(_new_balance(row, data))
+        if chain.period is not None:
+            chain.after[-1]["period"] = chain.period
+    else:
+        _refuse_unopened(row, chain)
+        _refuse_nobody(row, data, "why")
+        if "period" in data:
+            raise wrong(row, "it gives a period to what had begun without it, or with another")
+    _refuse_nobody(row, data, "who")
+    chain.after[-1]["ceiling"] = _ceilings(row, data, shared=is_a_budgets)
     chain.limit()
+    _move(row, chain)
+    return None
+
+
+def _check_halt(row: Row, chain: Chain) -> str | None:
+    _refuse_closing(row)
+    data = data_of(row)
+    _refuse_nobody(row, data, "who", "why")
+    halted = data.get("halted")
+    if type(halted) is not bool:
+        raise wrong(row, f"it halts {halted!r}, neither true nor false")
+    if chain.own is None and row["session"] == EVERYTHING:
+        chain.after.append(_new_balance(row, {"ceilings": [None] * len(CEILING_NAMES)}))
+    _refuse_unopened(row, chain)
+    if halted:
+        chain.after[-1]["halted"] = True
+    else:
+        chain.after[-1].pop("halted", None)
     _move(row, chain)
     return None
 
@@ -95,8 +125,8 @@ def _check_llm(row: Row, chain: Chain) -> str | None:
         raise wrong(row, f"its cost is {cost!r}")
     used = [held[0], tokens, cost, count_tools(row, chain) if "tools" in data else 0]
     for balance in chain.after:
-        balance["reserved"] = _taken(balance["reserved"], held)
-        balance["spent"] = _added(balance["spent"], used)
+        balance["reserved"] = taken(balance["reserved"], held)
+        charge(row, balance, used)
     _move(row, chain)
     return None
 
@@ -105,7 +135,7 @@ def _check_error(row: Row, chain: Chain) -> str | None:
     if "closes" in row:
         held = _close(row, chain)
         for balance in chain.after:
-            balance["reserved"] = _taken(balance["reserved"], held)
+            balance["reserved"] = taken(balance["reserved"], held)
         _move(row, chain)
     elif "doubts" in row:
         raise wrong(row, "an error row cannot be one that doubts a reservation")
@@ -137,7 +167,7 @@ def _check_tool(row: Row, chain: Chain) -> str | None:
 
 def _check_policy(row: Row, chain: Chain) -> str | None:
     _refuse_closing(row)
-    if chain.has_policy or chain.after:
+    if chain.has_policy or chain.own is not None:
         raise wrong(row, f"it is another policy for session {row['session']}, or comes after it was opened")
     chain.has_policy = True
     return None
@@ -148,6 +178,7 @@ RULES: Mapping[str, Callable[[Row, Chain], str | None]] = {
     "open": _check_open,
     "reserve": _check_reserve,
     "budget": _check_budget,
+    "halt": _check_halt,
     "llm": _check_llm,
     "error": _check_error,
     "abandoned": _check_abandoned,
@@ -178,11 +209,11 @@ def _refuse_closing(row: Row) -> None:
 
 
 def _refuse_unopened(row: Row, chain: Chain) -> None:
-    if not chain.after:
+    if chain.own is None:
         raise wrong(row, f"a {row['kind']} row stands in session {row['session']}, which was not opened before it")
 
 
-# -- the arithmetic ----------------------------------------------------------------------------------------------------
+# -- what a row says ---------------------------------------------------------------------------------------------------
 
 
 def _move(row: Row, chain: Chain) -> None:
@@ -200,18 +231,6 @@ def _tokens_of(row: Row, usage: dict[str, Any]) -> int:
     return sum(counts)
 
 
-def _added(one: Amounts, two: Amounts) -> Amounts:
-    first, second = one[_COST], two[_COST]
-    cost = None if first is None or second is None else first + second
-    return [one[0] + two[0], one[1] + two[1], cost, one[3] + two[3]]
-
-
-def _taken(one: Amounts, two: Amounts) -> Amounts:
-    first, second = one[_COST], two[_COST]
-    cost = None if first is None or second is None else first - second
-    return [one[0] - two[0], one[1] - two[1], cost, one[3] - two[3]]
-
-
 def _past_a_ceiling(chain: Chain) -> str | None:
     for place, balance, most in chain.limits:
         reserved, spent = balance["reserved"][place], balance["spent"][place]
@@ -221,11 +240,24 @@ def _past_a_ceiling(chain: Chain) -> str | None:
     return None
 
 
-def _ceilings(row: Row, data: Mapping[str, Any]) -> list[Any]:
+def _new_balance(row: Row, data: Mapping[str, Any]) -> dict[str, Any]:
+    ceilings = _ceilings(row, data)
+    return {"budget": row["session"], "ceiling": ceilings, "reserved": nothing(), "spent": nothing()}
+
+
+def _refuse_nobody(row: Row, data: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        if type(data.get(name)) is not str or not data[name].strip():
+            raise wrong(row, f"a {row['kind']} row does not say {name}")
+
+
+def _ceilings(row: Row, data: Mapping[str, Any], *, shared: bool = False) -> list[Any]:
     found: Any = data.get("ceilings")
     if type(found) is list and len(cast("list[Any]", found)) == len(CEILING_NAMES):
         ceilings = cast("list[Any]", found)
-        if all(most is None or (type(most) is int and most >= 0) for most in ceilings):
+        if all(most is None or (type(most) is int and most >= 0) for most in ceilings) and not (
+            shared and any(most is not None for most in ceilings[COST + 1 :])
+        ):
             return ceilings
     raise wrong(row, f"the amounts of a {row['kind']} row cannot be read: its ceilings are {found!r}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import blake2b
 
+from donewhen.errors import LedgerTamperedError
 from donewhen.verify.row import Row
 from donewhen.verify.source import Cursor, Source
 
@@ -37,29 +38,30 @@ class Listed:
         self._key = random(32)
         self._point, self._by_number, self._by_id = (int.from_bytes(random(16), "big") % _PRIME for _ in range(3))
         self._marks: dict[str, int] = {}
-        self.rows = self.closes = self.doubts = 1
+        self.rows = self.closes = self.doubts = self.balances = 1
 
     def add(self, row: Row) -> None:
         """Take in what the next row says."""
-        session, row_id = row["session"], row["id"]
-        mark = self._marks.get(session)
-        if mark is None:
-            if len(self._marks) >= MOST_MARKS:
-                self._marks.clear()
-            mark = self._marks[session] = self._mark(session.encode("utf-8", "surrogatepass"))
-        mark -= self._by_id * row_id
+        row_id = row["id"]
+        mark = self._mark_of(row["session"]) - self._by_id * row_id
         self.rows = self.rows * (mark - self._by_number * row["seq"]) % _PRIME
         if "closes" in row:
             self.closes = self.closes * (mark - self._by_number * row["closes"]) % _PRIME
         elif "doubts" in row:
             self.doubts = self.doubts * (mark - self._by_number * row["doubts"]) % _PRIME
 
+    def add_balance(self, name: str, row_id: int) -> None:
+        """Take in that a row leaves a balance that is not its session's own."""
+        self.balances = self.balances * (self._mark_of(name) - self._by_id * row_id) % _PRIME
+
     def verify(self, source: Source) -> None:
-        """Hold the indexes of the rows against what the rows said.
+        """Hold the indexes of the rows against what the rows said, and so the table of balances.
 
         Raises:
             LedgerTamperedError: an index does not list what it must; names it.
         """
+        if self._list_balances(source.balances(), source.session_of) != self.balances:
+            raise LedgerTamperedError("the table 'balances' does not list what the rows say")
         for column, said in (("seq", self.rows), ("closes", self.closes), ("doubts", self.doubts)):
             found = source.listed(column)
             if found is None:
@@ -84,6 +86,28 @@ class Listed:
                 number = next_number
                 listed = listed * (mark - by_number * number - by_id * row_id) % _PRIME
         return listed
+
+    def _list_balances(self, found: Cursor, session_of: Callable[[bytes], bytes]) -> int | None:
+        """Return the fingerprint of the table of balances, None where something in it is neither text nor number."""
+        listed, marks = 1, dict[bytes, int]()
+        while page := found.fetchmany(PAGE_ROWS):
+            for name, row_id in page:
+                if type(name) is not bytes or type(row_id) is not int:
+                    return None
+                if name not in marks:
+                    if len(marks) >= MOST_MARKS:
+                        marks.clear()
+                    marks[name] = self._mark(session_of(name))
+                listed = listed * (marks[name] - self._by_id * row_id) % _PRIME
+        return listed
+
+    def _mark_of(self, session: str) -> int:
+        mark = self._marks.get(session)
+        if mark is None:
+            if len(self._marks) >= MOST_MARKS:
+                self._marks.clear()
+            mark = self._marks[session] = self._mark(session.encode("utf-8", "surrogatepass"))
+        return mark
 
     def _mark(self, session: bytes) -> int:
         return self._point - int.from_bytes(blake2b(session, digest_size=16, key=self._key).digest(), "big") % _PRIME

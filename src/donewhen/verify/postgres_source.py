@@ -50,6 +50,15 @@ _DECISIVE = (
     " OR seq = (SELECT max(seq) FROM donewhen.entries"
     "   WHERE log = %(log)s AND session = %(session)s AND id < %(id)s)) ORDER BY seq"
 )
+_NEWEST_OF = (
+    "SELECT convert_to(body, 'UTF8') FROM donewhen.entries"
+    " WHERE log = %(log)s AND session = %(session)s AND id < %(id)s ORDER BY seq DESC LIMIT 1"
+)
+_NEWEST_LISTED = (
+    "SELECT convert_to(body, 'UTF8') FROM donewhen.entries WHERE log = %(log)s AND id = (SELECT max(entry_id)"
+    " FROM donewhen.balances WHERE log = %(log)s AND name = %(name)s AND entry_id < %(id)s)"
+)
+_BALANCES = "SELECT convert_to(name, 'UTF8'), entry_id FROM donewhen.balances WHERE log = %(log)s"
 _ERASES = (
     "SELECT convert_to(body, 'UTF8') FROM donewhen.entries"
     " WHERE log = %(log)s AND session = %(session)s AND id <= %(id)s AND kind = 'erase'"
@@ -154,6 +163,16 @@ class PostgresSource:
         """Return the bodies of the rows before an id on which a session's later ones depend."""
         return [body for (body,) in self._all(_DECISIVE, session=key_of(session_id), id=row_id)]
 
+    def newest_of(self, session_id: str, row_id: int) -> bytes | None:
+        """Return the body of a session's newest row before an id."""
+        found = self._all(_NEWEST_OF, session=key_of(session_id), id=row_id)
+        return found[0][0] if found else None
+
+    def newest_listed(self, name: str, row_id: int) -> bytes | None:
+        """Return the body of the newest row before an id that is listed for a balance."""
+        found = self._all(_NEWEST_LISTED, name=key_of(name), id=row_id)
+        return found[0][0] if found else None
+
     def texts(self) -> Iterator[tuple[Any, ...]]:
         """Yield every kept text, by row and label."""
         return iter(self._paged(_TEXTS))
@@ -193,6 +212,10 @@ class PostgresSource:
         """Return (session, number, row id) as the index of a column lists them."""
         with self._without(_BY_INDEX):
             return self._paged(_LISTED.format(column=column))
+
+    def balances(self) -> Paged:
+        """Return (name, row id) of all that is listed for balances."""
+        return self._paged(_BALANCES)
 
     def session_of(self, key: bytes) -> bytes:
         """Return the UTF-8 of the session that is listed under a key."""

@@ -11,18 +11,25 @@ Source: docs/ledger_format.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import orjson
 
 from donewhen.entry import LOG_SESSION, RESERVED_PREFIX
 from donewhen.errors import LedgerTamperedError
+from donewhen.kinds import BUDGET_PREFIX, EVERYTHING
 from donewhen.merkle import leaf_hash
+from donewhen.verify.amounts import Stated, begin, bring
 from donewhen.verify.chain import Chain, wrong
 from donewhen.verify.kinds import RULES, count_tools
+from donewhen.verify.levels import Levels
 from donewhen.verify.row import Row, read_row
 
 MOST_SESSIONS = 1024
 """How many sessions are kept in mind, and as many again that were seen less lately."""
+
+_OF_A_BUDGET = frozenset({"budget", "halt"})
+_KINDS_OF = {LOG_SESSION: frozenset({"key"}), EVERYTHING: frozenset({"halt"})}
 
 MOST_WARNINGS = 20
 """Warnings beyond this number are counted, not told."""
@@ -35,13 +42,18 @@ class Rederivation:
         find_rows: given a session and an id, yields the bodies, in order, of what `Rederivation` must know of the
             session's rows before that id: its newest, its spec and open rows, its reservations that nothing has
             closed, and what doubts one.
+        levels: the balances that several sessions move.
     """
 
-    def __init__(self, find_rows: Callable[[str, int], Iterable[bytes]]) -> None:
+    def __init__(self, find_rows: Callable[[str, int], Iterable[bytes]], levels: Levels) -> None:
         self.sessions = 0
         self.warnings: list[str] = []
         self.more_warnings = 0
+        self.touched: tuple[str, ...] = ()
+        """The balances of others that the newest row leaves."""
         self._find_rows = find_rows
+        self._levels = levels
+        self._is_halted = False
         self._chains: dict[str, Chain] = {}
         self._older: dict[str, Chain] = {}
 
@@ -60,8 +72,13 @@ class Rederivation:
         chain = self._chains.get(session) or self._find_chain(row)
         if row["prev"] != chain.digest or row["seq"] != chain.seq + 1:
             raise _out_of_order(row, chain)
-        if (kind != row["state_origin"] and kind != "write") or chain.is_log is not (kind == "key"):
+        only = chain.only
+        if (kind != row["state_origin"] and kind != "write") or (kind == "key" if only is None else kind not in only):
             raise _out_of_place(row, chain)
+        if chain.above or chain.is_shared or kind == "open":
+            self._bring(row, chain, body)
+        if self._is_halted and kind == "reserve":
+            raise wrong(row, "it reserves, and everything was halted before it")
         rule = RULES.get(kind)
         if rule is not None:
             odd = rule(row, chain)
@@ -69,10 +86,13 @@ class Rederivation:
                 self.warn(f"row {row['id']} {odd}")
         elif "closes" in row or "doubts" in row:
             raise wrong(row, f"a {kind} row cannot be one that closes or doubts a reservation")
+        if chain.is_shared or chain.above:
+            self._share(row, chain)
         if not body.startswith(chain.head):
             raise _off_balance(row, body, chain)
         chain.seq += 1
         chain.digest = leaf.hex()
+        self.touched = chain.above
 
     def warn(self, text: str) -> None:
         """Note what is odd but is no proof of tampering."""
@@ -88,10 +108,10 @@ class Rederivation:
             self._chains, self._older = {}, self._chains
         chain = self._older.pop(session, None)
         if chain is None:
-            if session.startswith(RESERVED_PREFIX) and session != LOG_SESSION:
-                raise wrong(row, f"no session can be called {session!r}: such names are the log's own")
+            only = _kinds_of(row)
             chain = Chain() if row["seq"] == 1 else self._take_up(row)
-            chain.is_log = session == LOG_SESSION
+            chain.only = only
+            chain.is_shared |= only is not None and session != LOG_SESSION
             self.sessions += row["seq"] == 1
         self._chains[session] = chain
         return chain
@@ -116,9 +136,84 @@ class Rederivation:
                 chain.held[known["seq"]] = known["data"]["reserve"]
             if "doubts" in known:
                 chain.doubted.add(known["doubts"])
+        if chain.after:
+            chain.above = tuple([balance["budget"] for balance in chain.after[:-1]])
+            chain.is_shared = self._levels.is_touched(row["session"], row["id"])
         chain.move()
         chain.limit()
         return chain
+
+    # -- what several sessions share -----------------------------------------------------------------------------------
+
+    def _bring(self, row: Row, chain: Chain, body: bytes) -> None:
+        """Put the balances that others may have moved since under a chain, as they are at the time of its next row."""
+
+        def stated(name: str) -> dict[str, Any] | None:
+            return next((balance for balance in orjson.loads(body)["after"] if balance["budget"] == name), None)
+
+        session, own = row["session"], chain.own
+        if own is None and row["kind"] == "open":
+            chain.above = self._path_above(row)
+        elif own is None and row["kind"] == "budget" and chain.only is not None:
+            self._begin_budget(row, chain, stated)
+            return
+        names = (*chain.above, session) if chain.is_shared and own is not None else chain.above
+        levels = [self._level(name, row) for name in names]
+        for level in levels:
+            odd = bring(row, level, stated)
+            if odd is not None:
+                self.warn(f"row {row['id']} {odd}")
+        chain.after = [*levels, own] if own is not None and not chain.is_shared else levels
+        if row["kind"] == "reserve":
+            chain.limit()
+        chain.move()
+
+    def _share(self, row: Row, chain: Chain) -> None:
+        """Note what a row did to what others share."""
+        if chain.is_shared and chain.own is not None:
+            self._levels.keep(chain.own)
+        if row["session"] == EVERYTHING:
+            self._is_halted = "halted" in chain.after[-1]
+        try:
+            chain.move()
+        except ValueError as error:
+            raise wrong(row, f"it leaves a balance that no row can hold: {error}") from error
+
+    def _begin_budget(self, row: Row, chain: Chain, stated: Stated) -> None:
+        for name in _budget_path(row["session"][len(BUDGET_PREFIX) :])[:-1]:
+            self._level(name, row)
+        if "period" in row.get("data", ()):
+            chain.period, odd = begin(row, row["data"]["period"], stated(row["session"]))
+            if odd is not None:
+                self.warn(f"row {row['id']} {odd}")
+
+    def _path_above(self, row: Row) -> tuple[str, ...]:
+        """Return the names of the balances that a session is opened under."""
+        data = row["data"]
+        if "parent" in data:
+            parent = data["parent"]
+            path = self._levels.path_of(parent, row["id"]) if type(parent) is str else ()
+            if not path or path[-1] != parent or "budget" in data:
+                raise wrong(row, f"it opens a child of {parent!r}, which was not opened before it")
+            self._share_session(parent)
+            return path
+        name = data.get("budget")
+        if name is None:
+            return ()
+        return _budget_path(str(name))
+
+    def _share_session(self, session: str) -> None:
+        """Let others move a session's own balance from now on."""
+        chain = self._chains.get(session) or self._older.get(session)
+        if chain is not None and not chain.is_shared and chain.own is not None:
+            chain.is_shared = True
+            self._levels.keep(chain.own)
+
+    def _level(self, name: str, row: Row) -> dict[str, Any]:
+        level = self._levels.find(name, row["id"])
+        if level is None:
+            raise wrong(row, f"it stands under {name!r}, which no row before it began")
+        return level
 
 
 def _out_of_order(row: Row, chain: Chain) -> LedgerTamperedError:
@@ -128,9 +223,27 @@ def _out_of_order(row: Row, chain: Chain) -> LedgerTamperedError:
     return wrong(row, f"it does not follow the row before it in session {session}")
 
 
+def _kinds_of(row: Row) -> frozenset[str] | None:
+    """Return the kinds that the rows of a session may have, None for a user's."""
+    session = row["session"]
+    if not session.startswith(RESERVED_PREFIX):
+        return None
+    if session in _KINDS_OF:
+        return _KINDS_OF[session]
+    if session.startswith(BUDGET_PREFIX) and session != BUDGET_PREFIX:
+        return _OF_A_BUDGET
+    raise wrong(row, f"no session can be called {session!r}: such names are the log's own")
+
+
+def _budget_path(name: str) -> tuple[str, ...]:
+    words = name.split("/")
+    return tuple([BUDGET_PREFIX + "/".join(words[: count + 1]) for count in range(len(words))])
+
+
 def _out_of_place(row: Row, chain: Chain) -> LedgerTamperedError:
-    if chain.is_log:
-        return wrong(row, f"a {row['kind']} row stands in the session of the log itself, where only keys do")
+    if chain.only is not None and row["kind"] not in chain.only:
+        told = f"{row['session']}, where only rows of kind {' or '.join(sorted(chain.only))} do"
+        return wrong(row, f"a {row['kind']} row stands in the session of the log itself, {told}")
     if row["kind"] == "key":
         return wrong(row, f"a key row stands in session {row['session']}, and not in that of the log")
     return wrong(row, f"a {row['kind']} row names {row['state_origin']!r} as its origin")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from donewhen.errors import LedgerFormatError, LedgerTamperedError
+from donewhen.verify.levels import Levels
 from donewhen.verify.listed import Listed
 from donewhen.verify.rederive import Rederivation
 from donewhen.verify.row import Row, read_row
@@ -36,7 +37,7 @@ class Rows:
     """
 
     def __init__(self, source: Source, random: Callable[[int], bytes], looks: Mapping[str, Look]) -> None:
-        self.rederivation = Rederivation(source.decisive)
+        self.rederivation = Rederivation(source.decisive, Levels(source))
         self.texts = Texts(source)
         self.listed = Listed(random)
         self._source = source
@@ -64,6 +65,8 @@ class Rows:
                 raise LedgerTamperedError(f"it says that it is row {row['id']}", row_id=row_id)
             follow(row, body, leaf)
             listed(row)
+            for name in self.rederivation.touched:
+                self.listed.add_balance(name, row_id)
             at = row["at"]
             if at > self._newest_at and at.isascii() and at.encode().translate(_ZEROS) == _TIMES:
                 self._newest_at = at

@@ -77,6 +77,14 @@ class Source(Protocol):
         """
         ...
 
+    def newest_of(self, session_id: str, row_id: int) -> bytes | None:
+        """Return the body of a session's newest row before an id, None if it has none."""
+        ...
+
+    def newest_listed(self, name: str, row_id: int) -> bytes | None:
+        """Return the body of the newest row before an id that is listed for a balance, None if none is."""
+        ...
+
     # -- beside the log ------------------------------------------------------------------------------------------------
 
     def texts(self) -> Iterator[tuple[Any, ...]]:
@@ -114,6 +122,10 @@ class Source(Protocol):
 
         None: what it lists cannot be read, and all of it was found to hold together in another way.
         """
+        ...
+
+    def balances(self) -> Cursor:
+        """Return (name, row id) of all that is listed for balances; names under the keys that `session_of` reads."""
         ...
 
     def session_of(self, key: bytes) -> bytes:

@@ -61,6 +61,13 @@ _COSIGNED = (
 )
 _COSIGNED_BY = "SELECT size, line FROM cosigned WHERE vkey = CAST(? AS TEXT) ORDER BY size DESC, id DESC"
 
+_NEWEST_OF = "SELECT body FROM entries WHERE session_id = CAST(? AS TEXT) AND id < ? ORDER BY seq DESC LIMIT 1"
+_NEWEST_LISTED = (
+    "SELECT body FROM entries"
+    " WHERE id = (SELECT max(entry_id) FROM balances WHERE name = CAST(? AS TEXT) AND entry_id < ?)"
+)
+_BALANCES = "SELECT name, entry_id FROM balances"
+
 MOST_ID = 2**63 - 1
 """The greatest id that SQLite can hold."""
 
@@ -124,6 +131,16 @@ class SQLiteSource:
         parameters = {"session": _utf8(session_id), "id": row_id}
         return [body for (body,) in self._connection.execute(_DECISIVE, parameters)]
 
+    def newest_of(self, session_id: str, row_id: int) -> bytes | None:
+        """Return the body of a session's newest row before an id."""
+        found = self._connection.execute(_NEWEST_OF, (_utf8(session_id), row_id)).fetchone()
+        return None if found is None else found[0]
+
+    def newest_listed(self, name: str, row_id: int) -> bytes | None:
+        """Return the body of the newest row before an id that is listed for a balance."""
+        found = self._connection.execute(_NEWEST_LISTED, (_utf8(name), row_id)).fetchone()
+        return None if found is None else found[0]
+
     def texts(self) -> Iterator[tuple[Any, ...]]:
         """Yield every kept text, by row and label."""
         return self._connection.execute(_TEXTS)
@@ -155,6 +172,10 @@ class SQLiteSource:
     def listed(self, column: str) -> sqlite3.Cursor | None:
         """Return (session, number, row id) as the index of a column lists them."""
         return sqlite_schema.list_index(self._connection, column)
+
+    def balances(self) -> sqlite3.Cursor:
+        """Return (name, row id) of all that is listed for balances."""
+        return self._connection.execute(_BALANCES)
 
     def session_of(self, key: bytes) -> bytes:
         """Return the key itself, which is the session's id."""
