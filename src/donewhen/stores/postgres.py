@@ -51,6 +51,12 @@ MOST_STATES = 64
 
 # Whatever the role's or the database's default is: each statement must see what was committed before it.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+# Each of the few questions has an index that answers it. To plan one anew each time takes longer than to answer it, and
+# is done with the log's lock held; a plan that was made while a table was small must not read all of it later.
+_PLAN_ONCE = (
+    "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),"
+    " set_config('jit', 'off', false)"
+)
 _LOCK = "SELECT pg_advisory_xact_lock(%s)"
 _STATE = (
     "SELECT (SELECT max(id) FROM donewhen.entries WHERE log = %(log)s),"
@@ -177,6 +183,7 @@ class PostgresStore(PostgresReads):
 
     def _connect(self) -> Link:
         connection, self._started = connect(self._address, self._wait_seconds)
+        connection.execute(_PLAN_ONCE)
         return connection
 
     def _own_pool(self) -> Pool:
