@@ -15,7 +15,7 @@ from donewhen.stores.postgres_url import Address
 from donewhen.stores.sqlite_transaction import balance_in
 
 LEAST_ID = -(2**63)
-"""The least id that there can be."""
+"""The least id that there can be: whoever slips in a row can choose one below 1, and is to be seen."""
 
 PAGE_ROWS = 512
 """How many rows are read at a time where all are."""

@@ -105,9 +105,10 @@ class SealedStates:
         """Return what finds the first sealed state that covers more rows than its argument."""
 
         def find(leaf: int) -> Sealed | None:
-            known = self._by_leaf.get(leaf)
+            # What was read just now comes first: it is held against what was known before.
+            known = next((one for one in self._newest if one.start <= leaf < one.size), None)
             if known is None:
-                known = next((one for one in self._newest if one.start <= leaf < one.size), None)
+                known = self._by_leaf.get(leaf)
             if known is None:
                 row = connection.execute(SEALED_AT, {"log": self._log, "leaf": leaf}, binary=True).fetchone()
                 known = None if row is None else Sealed(*row)
