@@ -10,13 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from donewhen.balance import Amounts, Balance, Breach, Ceilings, Holder
-from donewhen.bounds import BoundKind, Request, output_that_fits
+from donewhen.bounds import BoundKind, Request, output_that_fits, refuse_unpriced
 from donewhen.circuit_breaker import first_breach
 from donewhen.drafts import breach_entry, reserve_entry
-from donewhen.errors import HaltedError, PriceUnknownError
+from donewhen.errors import HaltedError
 from donewhen.frozen import quick
 from donewhen.ledger import Draft
-from donewhen.sizing import PRICED_OPTIONS
 
 if TYPE_CHECKING:
     from donewhen.usage import Price
@@ -70,7 +69,7 @@ class Asking:
         turn = own.used_turns + 1 if self.turn is None else self.turn
         for balance in balances:
             if balance.ceilings.cost_microusd is not None:
-                self._refuse_unpriced(balance)
+                refuse_unpriced(self.request, self.price, balance)
         most = min([output_that_fits(one, self.request, self.input_bound, self.price, self.bound) for one in balances])
         cost = None if self.price is None else self.price.most_microusd(self.input_bound, most)
         asked = Amounts(0 if self.again else 1, self.input_bound + most, cost)
@@ -95,13 +94,6 @@ class Asking:
                 return replace(breach, holders=self.find_holders(level, own, breach.dimension))
         sums = {**_sums(own, asked), "milliseconds": (self.elapsed_ms, 0, 0), "repeats": (self.repeats, 0, 0)}
         return first_breach(own.ceilings, sums)
-
-    def _refuse_unpriced(self, balance: Balance) -> None:
-        model = self.request.model
-        if self.price is None or balance.used_microusd is None:
-            raise PriceUnknownError(model)
-        for name in PRICED_OPTIONS.intersection(self.request.transcript.extra):
-            raise PriceUnknownError(model, f"no price is known with the option {name!r}")
 
 
 def breach_of_tools(balances: Sequence[Balance], tool_calls: int, repeats: int) -> Breach | None:

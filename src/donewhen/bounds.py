@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from donewhen.errors import UnboundedRequestError
+from donewhen.errors import PriceUnknownError, UnboundedRequestError
 from donewhen.frozen import quick
-from donewhen.sizing import REFUSED_OPTIONS, BoundKind, Sizer, minimum_output, spell, unbounded_option
+from donewhen.sizing import PRICED_OPTIONS, REFUSED_OPTIONS, BoundKind, Sizer, minimum_output, spell, unbounded_option
 
 if TYPE_CHECKING:
     from donewhen.balance import Balance
@@ -249,3 +249,15 @@ def output_that_fits(balance: Balance, request: Request, input_bound: int, price
         most = most if affordable is None else min(most, affordable)
     needed = min(wanted, max(minimum_output(kind), request.least_output_tokens))
     return max(most, needed)
+
+
+def refuse_unpriced(request: Request, price: Price | None, balance: Balance) -> None:
+    """Refuse a request whose cost nobody can say, where cost has a ceiling.
+
+    Raises:
+        PriceUnknownError: the model's price is not known, or not with its options, or what was spent is not.
+    """
+    if price is None or balance.used_microusd is None:
+        raise PriceUnknownError(request.model)
+    for name in PRICED_OPTIONS.intersection(request.transcript.extra):
+        raise PriceUnknownError(request.model, f"no price is known with the option {name!r}")

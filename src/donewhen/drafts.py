@@ -168,6 +168,64 @@ def abandoned_entry(session_id: str, reserve: int, turn: int, attempt: int, prob
     )
 
 
+def reconcile_entry(
+    reserve: LedgerRow,
+    held: Amounts,
+    usage: Usage | None,
+    tokens: int | None,
+    price: Price | None,
+    words: Mapping[str, str],
+) -> Entry:
+    """Return the row by which a person says what a call in doubt used, which closes its reservation.
+
+    Args:
+        reserve: the row of the reservation.
+        held: what it holds.
+        usage: the tokens by kind, where they are known.
+        tokens: all of them, where only that is known. Neither: the provider did no work.
+        price: of the model. None: not known, and the cost stays what was reserved.
+        words: who says so and why, and what is known of the process.
+    """
+    used = usage.total if usage is not None else tokens or 0
+    data: dict[str, Any] = {
+        "outcome": "none" if usage is None and tokens is None else "used",
+        "usage": None if usage is None else _usage_as_json(usage),
+        "cost_microusd": held.cost_microusd,
+        **words,
+    }
+    if usage is None and tokens is None:
+        data["cost_microusd"] = 0
+    elif price is not None:
+        data["price"] = {"source": price.source, "as_of": price.as_of}
+        most_output = min(used, reserve.data["max_tokens"])
+        most = price.most_microusd(used - most_output, most_output)
+        data["cost_microusd"] = most if usage is None else price.cost_microusd(usage)
+    if used > held.tokens:
+        data["over_reservation"] = used - held.tokens
+    return Entry(
+        kind="reconcile",
+        session_id=reserve.session_id,
+        state_origin="reconcile",
+        turn_count=reserve.turn_count,
+        token_delta=used,
+        closes=reserve.seq,
+        data=data,
+    )
+
+
+def late_entry(permit: Permit, reply: Reply, who: str) -> Entry:
+    """Return the note that a reply came whose call had been reconciled: it is told, and changes no balance."""
+    usage = None if reply.usage is None else _usage_as_json(reply.usage)
+    return Entry(
+        kind="reconcile",
+        session_id=permit.session_id,
+        state_origin="reconcile",
+        turn_count=permit.turn,
+        pass_fail=False,
+        data={"outcome": "late", "reservation": permit.seq, "usage": usage, "who": who},
+    )
+
+
 def tool_draft(
     session_id: str,
     turn: int,

@@ -43,7 +43,7 @@ def fold(before: Sequence[Balance], entry: Entry | LedgerRow, held: Amounts | No
         if held is None:
             return _FOLDS[entry.kind](path, entry, at) if entry.kind in _FOLDS else path
         path = tuple([_reserving(balance, balance.reserved - held) for balance in path])
-        if entry.kind != "llm":
+        if entry.kind not in ("llm", "reconcile"):
             return path
         data = entry.data
         used = amounts_from_json([held.turns, entry.token_delta, data["cost_microusd"], _tools_to_run(data)])

@@ -74,9 +74,10 @@ DATA_FIELDS: Mapping[str, frozenset[str]] = MappingProxyType(
         "policy": frozenset({"quorum", "reviewers", "expiry_hours", "own_work", "named", "started_by"}),
         "budget": frozenset({"ceilings", "why", "who", "period"}),
         "halt": frozenset({"halted", "why", "who"}),
-        "reconcile": frozenset(),
+        "reconcile": frozenset({"outcome", "usage", "cost_microusd", "price", "over_reservation"})
+        | {"who", "why", "process", "reservation"},
     }
 )
-"""The fields that the data of each kind may have. The kinds of later steps have none yet."""
+"""The fields that the data of each kind may have."""
 
 KINDS = frozenset(DATA_FIELDS)

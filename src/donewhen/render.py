@@ -277,6 +277,13 @@ def _word_says(data: Mapping[str, Any], verb: str, words: str) -> str:
     return f"{said}: {words}" if words else said
 
 
+def _reconcile_says(data: Mapping[str, Any]) -> str:
+    if data["outcome"] == "late":
+        return f"a reply came after row {data['reservation']} had been reconciled; it changes nothing"
+    did = "the provider did no work" if data["outcome"] == "none" else "what the call used"
+    return f"{did}; {data['who']}: {data['why']}"
+
+
 _SAYS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "spec": lambda data: data["what_it_does"],
     "open": _ceilings_say,
@@ -293,6 +300,7 @@ _SAYS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     ),
     "close": lambda data: f"{data['outcome']}: {data['reason']}",
     "policy": _policy_says,
+    "reconcile": _reconcile_says,
     "attest": lambda data: _word_says(data, "attests", data["notes"]),
     "reject": lambda data: _word_says(data, "rejects", data["reason"]),
 }

@@ -35,11 +35,12 @@ from donewhen.drafts import (
     breach_of,
     hash_arguments,
     intent,
+    late_entry,
     llm_entry,
     released_entry,
 )
 from donewhen.entry import LedgerRow
-from donewhen.errors import CircuitBreakerError, MissingExtraError, SessionEndedError
+from donewhen.errors import CircuitBreakerError, MissingExtraError, PermitClosedError, SessionEndedError
 from donewhen.frozen import quick
 from donewhen.ledger import Answers, Balances, Draft, Ledger
 from donewhen.ledger_balances import find_holders
@@ -273,7 +274,8 @@ class Session(SessionCalls):
             then_texts: texts to keep beside the row of the next request.
 
         Raises:
-            PermitClosedError: the permit was settled or released already; nothing is written.
+            PermitClosedError: the permit was settled or released already; nothing is written, but where it was reconciled
+                a note of what this reply says it used.
             UnboundedRequestError: of `then`; nothing is written.
             PriceUnknownError: of `then`; the reply is settled all the same.
         """
@@ -298,7 +300,12 @@ class Session(SessionCalls):
                 follow.append(lambda _, end=end: end)
             return Draft(entry, dict(texts or {})), follow
 
-        rows = self.ledger.close_reservation(self.session_id, permit.seq, decide)
+        try:
+            rows = self.ledger.close_reservation(self.session_id, permit.seq, decide)
+        except PermitClosedError as closed:
+            if closed.kind == "reconcile":  # a person was faster: what they said stands, and the reply is a note
+                self.note(Draft(late_entry(permit, reply, self._owner)))
+            raise
         self._wrote(rows[-1])
         # A crash here leaves the reply charged and the tools named but not run: they show as unresolved.
         self.repeats.saw_calls(calls)

@@ -28,6 +28,11 @@ class Usage:
         return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens + self.output_tokens
 
     @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Return the counts of each kind: input, output, read from a cache, written to one."""
+        return self.input_tokens, self.output_tokens, self.cache_read_tokens, self.cache_write_tokens
+
+    @property
     def all_input(self) -> int:
         """Return the input tokens of all kinds together."""
         return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens

@@ -15,10 +15,12 @@ from donewhen.ledger import Ledger
 from donewhen.notes import LocalSigner
 from donewhen.opening import open_session
 from donewhen.outbox import Outbox, ToFile
+from donewhen.reconcile import Found, iter_in_doubt, reconcile
 from donewhen.review_surface import ReviewSurface
 from donewhen.spec_writer import SpecResult
 from donewhen.testing import make_reply
 from donewhen.tools import Tool
+from donewhen.usage import Usage
 
 ROWS = 200
 FIRST = LocalSigner(ORIGIN, b"\1" * 32)
@@ -61,6 +63,8 @@ def build(folder: Path) -> Path:
     with Ledger(path, signer=SIGNER) as ledger:
         Outbox(ledger).release("audit", ToFile(folder / "report.txt"))
         ledger.erase("erased", who="Eve", why="asked to")
+        (lost,) = iter_in_doubt(ledger, "doubtful")
+        reconcile(ledger, lost, Found(usage=Usage(20, 3)), who="Eve", why="the provider's console")
         ledger.revoke_reviewer(BOB.vkey, why="left", who="Eve")
         _fill(ledger)
     return path

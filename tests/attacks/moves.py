@@ -149,6 +149,10 @@ _EDITS: Mapping[str, Callable[[Forger], Row]] = {
     "what was spent is lowered": _balance("spent", 5),
     "a ceiling is raised": _balance("ceiling", -5_000),
     "a raise is raised": _modify("budget", "ceilings", [99, 99_000, None, None, None, None]),
+    "a reconciled call is charged less": _modify("reconcile", "tokens", 1),
+    "a reconciled call is said to have done no work": _modify("reconcile", "outcome", "none"),
+    "another is said to have reconciled it": _modify("reconcile", "who", ""),
+    "another call is reconciled": _modify("reconcile", "closes", 3),
     "a budget gets a parent": _parent,
     "an attestation gets the envelope of another": _envelope_of_another,
     "the signature of an attestation is forged": _forged_signature,
@@ -209,6 +213,7 @@ SLIPPED_KINDS = [
     "erase",
     "key",
     "budget",
+    "reconcile",
 ]
 
 

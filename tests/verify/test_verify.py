@@ -56,7 +56,9 @@ from donewhen.errors import (
 )
 from donewhen.ledger import Draft, Ledger
 from donewhen.notes import LocalSigner, Verifier
+from donewhen.reconcile import NO_WORK, Found, iter_in_doubt, reconcile
 from donewhen.testing import make_reply
+from donewhen.usage import Usage
 from donewhen.verify import VerifyReport, rederive, verify_ledger
 
 NAMED = "1 word of a reviewer is a name without a signature: named, not proven"
@@ -200,10 +202,23 @@ def test_a_reservation_past_a_ceiling_is_a_warning(tmp_store: Path) -> None:
 
 MOVES = st.lists(
     st.tuples(
-        st.sampled_from(["write", "reserve", "settle", "release", "abandon", "raise", "attest"]), st.integers(0, 7)
+        st.sampled_from(["write", "reserve", "settle", "release", "abandon", "raise", "attest", "reconcile"]),
+        st.integers(0, 7),
     ),
     max_size=40,
 )
+
+
+def say(ledger: Ledger, session: str, move: str, number: int) -> None:
+    """Write what a person says."""
+    if move == "raise":
+        ledger.raise_ceilings(session, {"turns": number}, why="more", who="Ada")
+    elif move == "attest":
+        ledger.attest(session, "Ada", "ef" * 32, "日")
+    else:
+        found = (NO_WORK, Found(tokens=90 + 3 * number), Found(usage=Usage(number, 60, number, 7)))[number % 3]
+        for call in list(iter_in_doubt(ledger, session))[:1]:
+            reconcile(ledger, call, found, who="Ada", why="the console", force=True)
 
 
 def play(ledger: Ledger, moves: list[tuple[str, int]]) -> None:
@@ -228,10 +243,9 @@ def play(ledger: Ledger, moves: list[tuple[str, int]]) -> None:
             ledger.close_reservation(session, seq, lambda _b, _h, refused=refused: (refused, []))
         elif move == "abandon" and held:
             abandon(ledger, session, held.pop())
-        elif move == "raise":
-            ledger.raise_ceilings(session, {"turns": number}, why="more", who="Ada")
-        elif move == "attest":
-            ledger.attest(session, "Ada", "ef" * 32, "日")
+        elif move in ("raise", "attest", "reconcile"):
+            say(ledger, session, move, number)
+            held[:] = [call.row.seq for call in iter_in_doubt(ledger, session) if call.row.seq in held]
 
 
 @limits(max_examples=15)

@@ -131,6 +131,44 @@ def _check_llm(row: Row, chain: Chain) -> str | None:
     return None
 
 
+def _check_reconcile(row: Row, chain: Chain) -> str | None:
+    data = data_of(row)
+    outcome, usage = data.get("outcome"), data.get("usage")
+    if outcome == "late":
+        return _check_late(row, chain, data)
+    is_doubted = row.get("closes") in chain.doubted
+    held = _close(row, chain)
+    _refuse_nobody(row, data, "who", "why")
+    if outcome not in ("used", "none") or data.get("process") not in _PROCESSES or "reservation" in data:
+        raise wrong(row, f"its outcome is {outcome!r}, of a process that is {data.get('process')!r}")
+    tokens, cost = row["tokens"], data.get("cost_microusd", "absent")
+    if tokens < 0 or (usage is not None and tokens != _tokens_of(row, usage)):
+        raise wrong(row, f"it is charged {tokens} tokens, and its usage is {usage!r}")
+    if cost is not None and (type(cost) is not int or cost < 0):
+        raise wrong(row, f"its cost is {cost!r}")
+    if outcome == "none" and (tokens, cost, usage) != (0, 0, None):
+        raise wrong(row, "it says that the provider did no work, and charges for it")
+    if data.get("over_reservation") != (tokens - held[1] if tokens > held[1] else None):
+        raise wrong(row, f"it used {max(0, tokens - held[1])} tokens more than were reserved, and says otherwise")
+    for balance in chain.after:
+        balance["reserved"] = taken(balance["reserved"], held)
+        charge(row, balance, [held[0], tokens, cost, 0])
+    _move(row, chain)
+    if is_doubted or data["process"] == "gone":
+        return None
+    return f"closes a call that may have been under way: its process was {data['process']}"
+
+
+def _check_late(row: Row, chain: Chain, data: Mapping[str, Any]) -> None:
+    """See that a reply which came too late is a note: it closes nothing, and is about what is closed."""
+    _refuse_closing(row)
+    seq: Any = data.get("reservation")
+    if type(seq) is not int or not 0 < seq < row["seq"] or seq in chain.held or row["tokens"]:
+        raise wrong(row, f"it notes a late reply for row {seq!r}, which is no reservation that was closed before it")
+    if data.get("usage") is not None:
+        _tokens_of(row, data["usage"])
+
+
 def _check_error(row: Row, chain: Chain) -> str | None:
     if "closes" in row:
         held = _close(row, chain)
@@ -181,11 +219,13 @@ RULES: Mapping[str, Callable[[Row, Chain], str | None]] = {
     "halt": _check_halt,
     "llm": _check_llm,
     "error": _check_error,
+    "reconcile": _check_reconcile,
     "abandoned": _check_abandoned,
     "tool": _check_tool,
     "policy": _check_policy,
 }
 
+_PROCESSES = frozenset({"gone", "running", "unknown"})
 _NOT_OPEN = "it {} row {} of session {}, which is not a reservation that is still open"
 
 
