@@ -17,7 +17,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 def test_the_commands_are_the_agreed_ones() -> None:
     agreed = (
-        "adopt attest budget checkpoint demo erase export halt key new prices raise receipt reject release "
+        "adopt attest budget checkpoint demo erase export halt key new prices raise receipt reconcile reject release "
         "resume review run sessions show store verify verify-receipt watch"
     )
     assert agreed.split() == COMMANDS

@@ -21,6 +21,7 @@ from donewhen.cli.ledger import adopt
 from donewhen.cli.output import say
 from donewhen.cli.prices import prices
 from donewhen.cli.receipt import receipt, verify_receipt
+from donewhen.cli.reconcile import reconcile
 from donewhen.cli.release import release
 from donewhen.cli.review import attest, reject, review
 from donewhen.cli.run import resume, run
@@ -74,6 +75,7 @@ for _command in (
     verify_receipt,
     export,
     erase,
+    reconcile,
     prices,
     key,
     adopt,
