@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,83 @@ def test_nothing_in_doubt_is_told() -> None:
     result = donewhen("reconcile")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No call is in doubt.\n")
     assert json.loads(donewhen("reconcile", "--json").stdout) == []
+
+
+# -- against a usage report -------------------------------------------------------------------------------------------
+
+
+def report(tmp_path: Path, output: int, *, model: str = "claude-sonnet-4-6-20260101", after: int = 0) -> Path:
+    """Write what the provider would say of the minutes around now."""
+    start = datetime.now(timezone.utc).replace(second=0, microsecond=0) - timedelta(minutes=30)
+    buckets = []
+    for number in range(60):
+        begin, end = (start + timedelta(minutes=number + more) for more in (0, 1))
+        result = {"uncached_input_tokens": 30, "output_tokens": output, "api_key_id": "apikey_01", "model": model}
+        results = [result] if number == 30 + after else []
+        buckets.append({"starting_at": begin.isoformat(), "ending_at": end.isoformat(), "results": results})
+    path = tmp_path / "usage.json"
+    path.write_text(json.dumps({"data": buckets, "has_more": False}))
+    return path
+
+
+@pytest.fixture
+def settled(lost: None) -> None:
+    assert donewhen("reconcile", "lost", "--turn", "1", *USED, *WHY).exit_code == 0
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_ledger_that_agrees_with_the_report_ends_with_0(tmp_path) -> None:
+    result = donewhen("reconcile", "--usage", report(tmp_path, 12))
+    assert (result.exit_code, result.stdout.startswith("No mismatch: 1 call of the ledger")) == (0, True)
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_real_mismatch_ends_with_7_and_is_told_with_minute_key_and_model(tmp_path) -> None:
+    path = report(tmp_path, 15)
+    result = donewhen("reconcile", "--usage", path)
+    told = result.stdout.splitlines()
+    assert (result.exit_code, told[1].split()[4:8]) == (7, ["claude-sonnet-4-6", "apikey_01", "45", "42"])
+    assert "the tokens differ: output -3 in the ledger" in told[1]
+    assert donewhen("reconcile", "--usage", path, "--tolerance", "20").exit_code == 0
+    as_data = donewhen("reconcile", "--usage", path, "--json")
+    (one,) = json.loads(as_data.stdout)["mismatches"]
+    assert (as_data.exit_code, one["kind"], one["keys"]) == (7, "drift", ["apikey_01"])
+    assert one["provider"] == {"input": 30, "output": 15, "cache_read": 0, "cache_write": 0}
+
+
+@pytest.mark.usefixtures("lost")
+def test_a_call_in_doubt_explains_what_it_could_have_used(tmp_path) -> None:
+    result = donewhen("reconcile", "--usage", report(tmp_path, 12))
+    assert result.exit_code == 0
+    assert "1 of them is in doubt" in result.stderr
+    assert rows()[-1] == "reserve"
+
+
+@pytest.mark.usefixtures("settled")
+def test_calls_that_one_side_lacks_and_another_model_are_told_as_such(tmp_path) -> None:
+    said = donewhen("reconcile", "--usage", report(tmp_path, 12, after=20)).stdout
+    assert "the ledger has no call here" in said
+    assert "the provider has none" in said
+    assert "2 mismatches" in said
+    other = donewhen("reconcile", "--usage", report(tmp_path, 12, model="claude-opus-5"))
+    assert (other.exit_code, "the ledger names the model claude-sonnet-4-6" in other.stdout) == (7, True)
+
+
+WRONG_REPORTS = [
+    (("--usage", "nothing.json"), "nothing.json: the file cannot be read"),
+    (("--usage", "bad.json"), "bad.json, line 1: output_tokens: must be a whole number from 0 on (found -5)"),
+    (("lost", "--usage", "bad.json"), "--usage compares the whole ledger"),
+    (("--usage", "bad.json", "--none"), "--usage compares the whole ledger"),
+    (("--key", "k"), "name it with --usage"),
+    (("--usage", "bad.json", "--tolerance", "101"), "--tolerance"),
+]
+
+
+@pytest.mark.usefixtures("lost")
+@pytest.mark.parametrize(("words", "said"), WRONG_REPORTS)
+def test_a_wrong_report_is_one_sentence(tmp_path, words, said) -> None:
+    report(tmp_path, -5).rename(tmp_path / "bad.json")
+    result = donewhen("reconcile", *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr

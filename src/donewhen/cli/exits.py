@@ -26,7 +26,7 @@ MEANINGS: Mapping[int, str] = {
     CEILING: "stopped at a ceiling, or halted by a person",
     REJECTED: "rejected by a reviewer",
     UNMET: "stopped with checks unmet",
-    LEDGER: "the ledger cannot be read or written, or is not what was signed",
+    LEDGER: "the ledger cannot be read or written, or is not what was signed or what the provider counted",
     NOT_PROVABLE: "not provable: no key was given, the ledger is unsigned, or a witness that was asked for is missing",
     RUNNING: "already running",
     STOPPED: "stopped with Ctrl-C; 143 with SIGTERM",

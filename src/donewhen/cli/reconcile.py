@@ -10,6 +10,7 @@ import click
 
 from donewhen.cli.exits import CommandError
 from donewhen.cli.output import counted_as, put, put_json, put_table, say
+from donewhen.cli.reconcile_usage import compare_with_reports
 from donewhen.cli.rows import row_json
 from donewhen.cli.store import (
     command_line,
@@ -45,26 +46,53 @@ _BY_KIND = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_t
 @click.option("--none", "no_work", is_flag=True, help="The provider did no work.")
 @click.option("--why", metavar="TEXT", help="How you know; it is written into the ledger.")
 @click.option("--who", metavar="NAME", help="Who says so. Left out: the user and host of this system.")
+@click.option(
+    "--usage", "reports", multiple=True, metavar="FILE", help="Compare with a provider's usage report; may be repeated."
+)
+@click.option("--key", metavar="ID", help="With --usage: the rows of this API key alone.")
+@click.option(
+    "--tolerance", type=click.IntRange(0, 100), metavar="PERCENT", help="With --usage: how far tokens may drift. 0."
+)
 @click.option("--force", is_flag=True, help="Also where the call may still be under way.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 @store_option
-def reconcile(session: str | None, *, turn: int | None, as_json: bool, **said: Any) -> None:
-    """List the calls whose outcome nobody knows, or settle one by hand.
+def reconcile(
+    session: str | None,
+    *,
+    turn: int | None,
+    reports: tuple[str, ...],
+    key: str | None,
+    tolerance: int | None,
+    as_json: bool,
+    **said: Any,
+) -> int | None:
+    """List the calls whose outcome nobody knows, settle one by hand, or compare all with a provider's usage report.
 
     Such a call stays charged in full. With --turn, and what it really used (or --none), a row says so, who and why. Where
     only the sum is known, its cost is the most that it can be. Nothing is ever settled by itself.
+
+    --usage reads what Anthropic's or OpenAI's usage API answers, or their consoles export as CSV, best by the minute and
+    by model and key. A real mismatch ends with exit code 7.
     """
+    given = [name for name, value in said.items() if value not in (None, False)]
+    if reports:
+        if session is not None or turn is not None or given:
+            raise CommandError("--usage compares the whole ledger; a call is settled by itself, without --usage")
+        return compare_with_reports(reports, key, tolerance or 0, as_json=as_json)
+    if key is not None or tolerance is not None:
+        raise CommandError("--key and --tolerance are about a usage report: name it with --usage")
     if turn is None:
-        if given := [name for name, value in said.items() if value not in (None, False)]:
+        if given:
             raise CommandError(f"--{given[0].replace('_', '-')} is about one call: name it with SESSION and --turn")
         _list(session, as_json=as_json)
-        return
+        return None
     if session is None:
         raise CommandError("--turn is a turn of a session: name it")
     found = _found(said)
     if said["why"] is None or not said["why"].strip():
         raise CommandError("--why is missing or blank: a call is settled for a reason")
     _settle(session, turn, found, said, as_json=as_json)
+    return None
 
 
 # -- listing ----------------------------------------------------------------------------------------------------------
