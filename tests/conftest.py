@@ -18,6 +18,7 @@ pytest.register_assert_rewrite(
     "command",
     "crash.kit",
     "exports",
+    "guarded.kit",
     "processes",
     "receipts",
     "reviews",

@@ -104,6 +104,7 @@ PUBLIC = [
     "WitnessRefusedError",
     "__version__",
     "export_session",
+    "guard",
     "load_spec",
     "make_receipt",
     "open_session",

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     )
     from donewhen.export import export_session
     from donewhen.frame import AttestationResult, DiffResult, RejectionResult, ReviewFrame
+    from donewhen.guarded import guard
     from donewhen.ledger import Ledger
     from donewhen.opening import open_session
     from donewhen.outbox import Outbox, Release, ToCommand, ToFile, ToWebhook
@@ -154,6 +155,7 @@ __all__ = [
     "WitnessRefusedError",
     "__version__",
     "export_session",
+    "guard",
     "load_spec",
     "make_receipt",
     "open_session",
@@ -172,6 +174,7 @@ _ROOMS = {
     "entry": "LedgerRow",
     "export": "export_session",
     "frame": "AttestationResult DiffResult RejectionResult ReviewFrame",
+    "guarded": "guard",
     "ledger": "Ledger",
     "opening": "open_session",
     "outbox": "Outbox Release ToCommand ToFile ToWebhook",

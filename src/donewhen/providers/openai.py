@@ -176,7 +176,7 @@ class _Spelling:
         self, client: object, api: Api, max_tokens_key: MaxTokensKey | None, options: Mapping[str, Any] | None
     ) -> None:
         self.api: Api = api
-        self._max_tokens_key: str = max_tokens_key or _max_tokens_key_of(client)
+        self._max_tokens_key: str = max_tokens_key or max_tokens_key_of(client)
         self._options = dict(options or {})
         clash = sorted(self._options.keys() & (openai_chat.OWN_KEYS | openai_responses.OWN_KEYS))
         if clash:
@@ -200,6 +200,7 @@ class _Spelling:
         return read(response)
 
 
-def _max_tokens_key_of(client: object) -> MaxTokensKey:
+def max_tokens_key_of(client: object) -> MaxTokensKey:
+    """Return what Chat Completions calls the limit on output on the server that a client talks to."""
     host = urlsplit(str(getattr(client, "base_url", ""))).hostname or ""
     return "max_completion_tokens" if host.endswith(_OPENAI_HOSTS) else "max_tokens"
