@@ -147,6 +147,15 @@ def test_a_server_that_speaks_openai_s_wire_is_used(tmp_path: Path) -> None:
     assert first_json(done.stdout)["queue"] == "finance"
 
 
+def test_an_agent_that_was_there_before_is_stopped_by_one_line(tmp_path: Path) -> None:
+    done = run(tmp_path, "guarded_client.py")
+    assert done.returncode == 0
+    assert "suggested: Spring offers, take 4" in done.stdout
+    assert "take 5" not in done.stdout
+    assert "stopped: turn_ceiling (turn=5" in done.stdout
+    assert done.stdout.count(": llm, ") == 4
+
+
 def test_every_example_is_run_here() -> None:
     here = Path(__file__).read_text(encoding="utf-8")
     names = {path.name for path in EXAMPLES.glob("*.py") if not path.name.startswith("_")}
