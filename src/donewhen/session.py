@@ -104,8 +104,8 @@ class Session(SessionCalls):
     """Milliseconds between the first opening and this one, by the wall clock."""
     monotonic: Callable[[], float] = time.monotonic
     find_price: Callable[[str], Price | None] | None = None
-    open_child: Callable[[Session, Answers, CircuitBreaker | None, Mapping[str, Any]], Session]
-    """Opens a session under this one; see `child`."""
+    open_child: Callable[[Session, Answers, CircuitBreaker | None, Mapping[str, Any]], Session] | None = None
+    """Opens a session under this one; see `child`. None: it was not opened by `open_session`, and has none."""
     held_tools: frozenset[str] = frozenset()
     protected: Mapping[str, str] = field(default_factory=dict[str, str])
     """Digests of the paths that the checks protect, as they were when the session opened."""
@@ -158,8 +158,11 @@ class Session(SessionCalls):
             options: as for `open_session`; where they are left out, bound, prices and clock are this session's.
 
         Raises:
+            TypeError: this session was not opened by `open_session`.
             The errors of `open_session`.
         """
+        if self.open_child is None:
+            raise TypeError("only a session that open_session opened can have a child")
         return self.open_child(self, spec, circuit_breaker, options)
 
     # -- 1 bound, 2 admit ----------------------------------------------------------------------------------------

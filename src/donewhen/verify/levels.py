@@ -55,6 +55,7 @@ class Levels:
 
     def _look_up(self, name: str, row_id: int) -> dict[str, Any] | None:
         found = [self._source.newest_of(name, row_id), self._source.newest_listed(name, row_id)]
-        rows = [orjson.loads(body) for body in found if body is not None]
-        newest: dict[str, Any] = max(rows, key=lambda row: row["id"], default={"after": []})
-        return next((balance for balance in newest["after"] if balance["budget"] == name), None)
+        rows: list[dict[str, Any]] = [orjson.loads(body) for body in found if body is not None]
+        newest = max(rows, key=lambda row: row["id"], default=None)
+        balances: list[dict[str, Any]] = [] if newest is None else newest["after"]
+        return next((balance for balance in balances if balance["budget"] == name), None)

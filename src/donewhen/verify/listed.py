@@ -89,16 +89,14 @@ class Listed:
 
     def _list_balances(self, found: Cursor, session_of: Callable[[bytes], bytes]) -> int | None:
         """Return the fingerprint of the table of balances, None where something in it is neither text nor number."""
-        listed, marks = 1, dict[bytes, int]()
+        listed, last, mark = 1, b"", self._mark(b"")
         while page := found.fetchmany(PAGE_ROWS):
             for name, row_id in page:
                 if type(name) is not bytes or type(row_id) is not int:
                     return None
-                if name not in marks:
-                    if len(marks) >= MOST_MARKS:
-                        marks.clear()
-                    marks[name] = self._mark(session_of(name))
-                listed = listed * (marks[name] - self._by_id * row_id) % _PRIME
+                if name != last:
+                    last, mark = name, self._mark(session_of(name))
+                listed = listed * (mark - self._by_id * row_id) % _PRIME
         return listed
 
     def _mark_of(self, session: str) -> int:

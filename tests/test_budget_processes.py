@@ -1,0 +1,96 @@
+"""One budget, many processes, some of them killed: what the provider served never passes it, and nothing is refused in vain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from processes import ending
+from stores.kit import run_together, start
+
+from donewhen.ledger import Ledger
+from donewhen.verify import verify_ledger
+
+BUDGET = 20_000
+LEAST_CALL = len("x") + 32 + 16
+"""What a call of these tests needs at least: its text, its overhead, and the least useful answer."""
+
+WORKER = """
+import os, signal, sys
+from types import SimpleNamespace
+from donewhen.bounds import Request
+from donewhen.circuit_breaker import CircuitBreaker
+from donewhen.client import read_reply
+from donewhen.errors import CircuitBreakerError
+from donewhen.ledger import Ledger
+from donewhen.opening import open_session
+from donewhen.spec_writer import SpecResult
+
+path, served, deadly, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+book = os.open(served, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+steps = 0
+
+def maybe_die():
+    global steps
+    steps += 1
+    if steps == deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+print("ready", flush=True)
+sys.stdin.readline()
+ledger = Ledger(path)
+breaker = CircuitBreaker(10**6, 10**9, output_fn=lambda _: None)
+session = open_session(SpecResult("a", "b", "c", f"s{number}-{os.getpid()}"), breaker, ledger, budget="acme/support")
+request = Request.of(model="m", messages=[{"role": "user", "content": "x"}], max_tokens=200)
+try:
+    while True:
+        permit = session.admit(request)
+        maybe_die()
+        used = permit.reserved.tokens  # a provider that uses all that it may
+        os.write(book, f"{used}\\n".encode())
+        maybe_die()
+        usage = SimpleNamespace(input_tokens=1, output_tokens=used - 1)
+        session.settle(permit, read_reply(SimpleNamespace(content=[], stop_reason="end_turn", usage=usage)))
+        maybe_die()
+except CircuitBreakerError as refused:
+    print(refused.reason)
+"""
+
+
+def begin(folder: Path) -> tuple[Path, Path]:
+    with Ledger(folder / "ledger.db") as ledger:
+        ledger.new_budget("acme", tokens=BUDGET, who="ann")
+        ledger.new_budget("acme/support", who="ann")
+    return folder / "ledger.db", folder / "served"
+
+
+def served_in_all(served: Path) -> int:
+    return sum(map(int, served.read_text().split()))
+
+
+def test_sixteen_processes_use_a_budget_up_and_never_pass_it(tmp_path) -> None:
+    path, served = begin(tmp_path)
+    said = run_together(16, WORKER, path, served, 0)
+    assert [out.split() for out in said] == [["budget:acme:token_ceiling"]] * 16
+    with Ledger(path) as ledger:
+        balance = ledger.find_budget("acme")
+        assert (balance.spent.tokens, balance.reserved.tokens) == (served_in_all(served), 0)
+    assert BUDGET - LEAST_CALL < served_in_all(served) <= BUDGET
+    assert verify_ledger(path, None).warnings == ()
+
+
+def test_processes_that_are_killed_leave_no_spend_uncounted(tmp_path) -> None:
+    path, served = begin(tmp_path)
+    deaths = 0
+    for step in range(1, 10):  # after admit, after the call, after settle; and again, later
+        with start(WORKER, path, served, step, step) as process, ending(process):
+            process.communicate("go\n")
+        deaths += process.returncode == -9
+    assert deaths == 9
+    assert run_together(2, WORKER, path, served, 0) == ["budget:acme:token_ceiling\n"] * 2
+    with Ledger(path) as ledger:
+        balance = ledger.find_budget("acme")
+    doubtful = balance.reserved.tokens
+    assert balance.spent.tokens <= served_in_all(served) <= balance.used_tokens <= BUDGET
+    assert doubtful > 0
+    assert BUDGET - balance.used_tokens < LEAST_CALL
+    verify_ledger(path, None)
