@@ -133,10 +133,10 @@ class Progress:
     @property
     def state(self) -> str:
         """Return one word for people: its outcome, or held, running, or interrupted."""
+        if self.balance.halted and self.outcome in (None, *PAUSED_OUTCOMES):
+            return "halted"
         if self.outcome is not None:
             return self.outcome
-        if self.balance.halted:
-            return "halted"
         if any(call.held and not call.is_decided for call in self.waiting):
             return "held"
         return "interrupted" if is_alive(self.owner) is False else "running"

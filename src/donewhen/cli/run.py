@@ -277,8 +277,17 @@ def _next_steps(result: LoopResult) -> list[str]:
         return ["Its output waits until a person has compared it with the promise.", review]
     if result.outcome == "held":
         return [review, f"Agree to it:        {command_line('attest', session_id)} --reviewer NAME", go_on]
+    if result.outcome == "halted":
+        return [show, go_on]
     if result.outcome in ("breached", "unmet"):
-        option = _RAISES.get(result.breach_reason or "")
+        whose, _, kind = (result.breach_reason or "").rpartition(":")
+        option = _RAISES.get(kind)
+        if whose.startswith("budget:"):
+            named = command_line("budget", "raise", whose.partition(":")[2])
+            raised = f"Raise the budget:   {named} {option} --why TEXT"
+            return [show, raised, go_on]
+        if whose:
+            return [show, go_on]
         raised = f"Raise the ceiling:  {command_line('raise', session_id)} {option} --why TEXT"
         return [show, raised, go_on] if option else [show]
     if result.outcome == "interrupted":
