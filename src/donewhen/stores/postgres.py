@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
@@ -23,6 +24,7 @@ from donewhen.entry import LOG_SESSION
 from donewhen.errors import LedgerError, LedgerFormatError, LedgerUnavailableError
 from donewhen.notes import Signer, Verifier
 from donewhen.stores import Cosigned, Sealed, forks
+from donewhen.stores import postgres_sql as sql
 from donewhen.stores.log import LogState, check_signer, current_key, log_verifier, seal_nothing
 from donewhen.stores.postgres_connections import Link, Pool, connect, is_lost, roll_back, translate
 from donewhen.stores.postgres_init import find_version
@@ -48,33 +50,6 @@ MOST_KNOWN = 1024
 
 MOST_STATES = 64
 """How many sealed states that others added are asked for with the lock."""
-
-# Whatever the role's or the database's default is: each statement must see what was committed before it.
-_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-# Each of the few questions has an index that answers it. To plan one anew each time takes longer than to answer it, and
-# is done with the log's lock held; a plan that was made while a table was small must not read all of it later.
-_PLAN_ONCE = (
-    "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),"
-    " set_config('jit', 'off', false)"
-)
-_LOCK = "SELECT pg_advisory_xact_lock(%s)"
-_STATE = (
-    "SELECT (SELECT max(id) FROM donewhen.entries WHERE log = %(log)s),"
-    " EXISTS (SELECT 1 FROM donewhen.entries WHERE log = %(log)s AND session = %(keys)s AND id > %(size)s),"
-    " s.size, s.start, s.note, s.nodes FROM (SELECT 1) AS one LEFT JOIN LATERAL"
-    " (SELECT size, start, note, nodes FROM donewhen.sealed WHERE log = %(log)s AND size >= %(size)s"
-    "  ORDER BY size LIMIT %(limit)s) AS s ON true ORDER BY s.size"
-)
-_NEWEST = "SELECT size, note FROM donewhen.sealed WHERE log = %s ORDER BY size DESC LIMIT 1"
-_KEY_ROWS = (
-    "SELECT id, body FROM donewhen.entries WHERE log = %s AND session = %s AND id > %s AND kind = 'key' ORDER BY seq"
-)
-_LOG = "SELECT origin, vkey FROM donewhen.log WHERE log = %s"
-_LOGS = "SELECT log FROM donewhen.log ORDER BY log LIMIT 9"
-_NEW_LOG = "INSERT INTO donewhen.log (log, origin, vkey) VALUES (%s, %s, %s)"
-_SEAL = "INSERT INTO donewhen.sealed (log, size, start, note, nodes) VALUES (%s, %s, %s, %s, %s)"
-_IS_OWNER = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'donewhen.texts'::regclass"
-_NOTE = "SELECT note FROM donewhen.sealed WHERE log = %s AND size = %s"
 
 _KEYS = key_of(LOG_SESSION)
 
@@ -127,9 +102,13 @@ class PostgresStore(PostgresReads):
         self._started = ""
         self._known: dict[str, Touched] = {}
         self._states = SealedStates(self._name)
-        self._pool = self._parents = Pool(self.path, self._connect, wait_seconds)
-        with self._translated():
-            self._log = self._try_twice(self._load_log)
+        self._pool = self._parents = self._make_pool()
+        try:
+            with self._translated():
+                self._log = self._try_twice(self._load_log)
+        except BaseException:
+            self._pool.close()
+            raise
         forks.watch(self)
 
     def writing(self) -> AbstractContextManager[PostgresTransaction]:
@@ -149,7 +128,7 @@ class PostgresStore(PostgresReads):
         not reached.
         """
         with self._translated():
-            is_owner = self._read(_IS_OWNER)[0][0]
+            is_owner = self._read(sql.IS_OWNER)[0][0]
             if is_owner:
                 self._try_twice(lambda connection: connection.execute("VACUUM (FULL) donewhen.texts"))
             return is_owner
@@ -183,22 +162,35 @@ class PostgresStore(PostgresReads):
 
     def _connect(self) -> Link:
         connection, self._started = connect(self._address, self._wait_seconds)
-        connection.execute(_PLAN_ONCE)
+        connection.execute(sql.PLAN_ONCE)
         return connection
 
     def _own_pool(self) -> Pool:
         """Return the connections of this process; after a fork it makes its own."""
         if self._pool.pid != os.getpid():
             self._parents = self._pool  # kept for as long as this process lives, so that nothing of it is closed here
-            self._pool = Pool(self.path, self._connect, self._wait_seconds)
+            self._pool = self._make_pool()
         return self._pool
 
-    def _read(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+    def _make_pool(self) -> Pool:
+        # The pool must not keep the store alive: one that is dropped closes its connections.
+        store = weakref.ref(self)
+
+        def connect_for() -> Link:
+            owner = store()
+            assert owner is not None
+            return owner._connect()
+
+        pool = Pool(self.path, connect_for, self._wait_seconds)
+        weakref.finalize(self, pool.close)
+        return pool
+
+    def _read(self, query: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         given = {"log": self._name, **(parameters or {})}
         if any("\0" in text or not is_storable(text) for text in given.values() if isinstance(text, str)):
             return []  # no row has it, since no row can
         with self._translated():
-            return self._try_twice(lambda connection: connection.execute(sql.encode(), given, binary=True).fetchall())
+            return self._try_twice(lambda connection: connection.execute(query.encode(), given, binary=True).fetchall())
 
     def _try_twice(self, do: Callable[[Link], _Result]) -> _Result:
         """Do what writes nothing; again, where the connection was lost, perhaps long before."""
@@ -220,7 +212,7 @@ class PostgresStore(PostgresReads):
             raise LedgerFormatError(
                 f"{self.path} holds no ledger of this version. 'donewhen store init URL' makes it, as a role that may."
             )
-        found = connection.execute(_LOG, (self._name,)).fetchone()
+        found = connection.execute(sql.LOG, (self._name,)).fetchone()
         if found is None:
             found = self._begin_log(connection)
         self.origin, self.vkey = found
@@ -230,23 +222,23 @@ class PostgresStore(PostgresReads):
 
     def _begin_log(self, connection: Link) -> tuple[Any, ...]:
         if self._read_only:
-            logs = [log for (log,) in connection.execute(_LOGS)]
+            logs = [log for (log,) in connection.execute(sql.LOGS)]
             has = f"It has {', '.join(logs)}" if logs else "It has none yet"
             raise LedgerFormatError(
                 f"{self.path} holds no ledger: there is no log {self._name!r} in this database. {has}"
             )
         with connection.transaction():
-            connection.execute(_LOCK, (self._lock_key,))
-            found = connection.execute(_LOG, (self._name,)).fetchone()  # again: another process may have been faster
+            connection.execute(sql.LOCK, (self._lock_key,))
+            found = connection.execute(sql.LOG, (self._name,)).fetchone()  # again: another process may have been faster
             if found is None:
                 origin = f"donewhen.local/{self._random(8).hex()}"
                 found = origin, None if self._signer is None else log_verifier(origin, self._signer).vkey
-                connection.execute(_NEW_LOG, (self._name, *found))
-                connection.execute(_SEAL, (self._name, 0, 0, seal_nothing(origin, self._signer).note, b""))
+                connection.execute(sql.NEW_LOG, (self._name, *found))
+                connection.execute(sql.SEAL, (self._name, 0, 0, seal_nothing(origin, self._signer).note, b""))
         return found
 
     def _key_rows(self, connection: Link, after: int) -> list[tuple[int, str]]:
-        return connection.execute(_KEY_ROWS, (self._name, _KEYS, after)).fetchall()
+        return connection.execute(sql.KEY_ROWS, (self._name, _KEYS, after)).fetchall()
 
     # -- one transaction ---------------------------------------------------------------------------------------------
 
@@ -306,9 +298,9 @@ class PostgresStore(PostgresReads):
         asked = {"log": name, "keys": _KEYS, "size": log.size, "limit": MOST_STATES}
         recent = dict(list(self._known.items())[-MOST_RECENT:])
         with connection.pipeline():
-            connection.execute(_BEGIN)
-            connection.execute(_LOCK, (self._lock_key,))
-            state = connection.execute(_STATE, asked, binary=True)
+            connection.execute(sql.BEGIN)
+            connection.execute(sql.LOCK, (self._lock_key,))
+            state = connection.execute(sql.STATE, asked, binary=True)
             newest = None if not recent else connection.execute(NEWEST.encode(), self._asked(recent), binary=True)
         has_changed = self._catch_up(connection, state.fetchall())
         if has_changed:
@@ -335,7 +327,7 @@ class PostgresStore(PostgresReads):
         states = [Sealed(*state) for _, _, *state in found if state[0] is not None]
         newest = (states[-1].size, states[-1].note) if states else None
         if len(states) == MOST_STATES or not states:
-            newest = connection.execute(_NEWEST, (self._name,)).fetchone()
+            newest = connection.execute(sql.NEWEST, (self._name,)).fetchone()
         self._states.learn(states)
 
         def key_rows(after: int) -> list[tuple[int, str]]:
@@ -355,7 +347,7 @@ class PostgresStore(PostgresReads):
         try:
             with connection.pipeline():
                 transaction.write()
-                connection.execute(_SEAL, (self._name, sealed.size, sealed.start, sealed.note, sealed.nodes))
+                connection.execute(sql.SEAL, (self._name, sealed.size, sealed.start, sealed.note, sealed.nodes))
                 connection.execute("COMMIT")
         except psycopg.Error as error:
             if not is_lost(connection, error):
@@ -380,9 +372,9 @@ class PostgresStore(PostgresReads):
         started = self._started
         try:
             with closing(self._connect()) as connection:
-                connection.execute(_BEGIN)
-                connection.execute(_LOCK, (self._lock_key,))
-                found = connection.execute(_NOTE, (self._name, sealed.size)).fetchone()
+                connection.execute(sql.BEGIN)
+                connection.execute(sql.LOCK, (self._lock_key,))
+                found = connection.execute(sql.NOTE, (self._name, sealed.size)).fetchone()
                 connection.execute("ROLLBACK")
         except psycopg.Error:
             return None

@@ -85,7 +85,7 @@ class PostgresReads:
 
     _address: Address
 
-    def _read(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+    def _read(self, query: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         """Run one query about this log on a connection of its own."""
         raise NotImplementedError
 
