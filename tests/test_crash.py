@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from crash.kit import SIGNER, SPEC, TASK, answer, make_loop, open_ledger
 from processes import PATIENCE_SECONDS
+from stores.kit import key_of
 
 import donewhen
 from donewhen.agent_loop import LoopResult
 from donewhen.errors import SessionEndedError
 from donewhen.ledger import Ledger
-from donewhen.notes import Verifier
 from donewhen.progress import read_progress
 from donewhen.testing import FakeProvider
 from donewhen.verify import verify_ledger
@@ -61,7 +61,7 @@ def reopened(folder: Path, url: str, keep: str) -> LoopResult | None:
 
 def assert_sound(folder: Path, keep: str, served: int, *, ended: bool) -> None:
     """Assert that the books hold what was served, and every row that was acknowledged, once."""
-    verifier = Verifier.parse(SIGNER.vkey) if keep == "conversation" else None
+    verifier = key_of(folder / "ledger.db", SIGNER) if keep == "conversation" else None
     report = verify_ledger(folder / "ledger.db", verifier)
     with Ledger(folder / "ledger.db", signer=SIGNER if verifier else None) as ledger:
         rows = list(ledger.iter_rows())

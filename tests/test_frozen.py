@@ -97,4 +97,4 @@ def test_it_is_copied_replaced_pickled_and_hashed_as_ever(turns: int, tokens: in
         assert twin == balance
         assert hash(twin) == hash(balance)
         assert type(twin.spent) is Amounts
-    assert [f.name for f in fields(balance)] == ["name", "spent", "reserved", "ceilings"]
+    assert [f.name for f in fields(balance)] == ["name", "spent", "reserved", "ceilings", "period", "halted"]

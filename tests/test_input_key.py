@@ -14,14 +14,13 @@ from typing import Any
 import pytest
 from command import as_json, donewhen, run_for_json, write_spec
 from sessions import SPEC, Desk, calls_of, seeing
-from stores.kit import SIGNER, say
+from stores.kit import SIGNER, key_of, say
 
 from donewhen.checks import Regex
 from donewhen.drafts import hash_arguments
 from donewhen.errors import KeyFileError, LedgerError
 from donewhen.keys import INPUT_KEY_FILE, INPUT_KEY_VARIABLE, config_dir, load_input_key, make_input_key
 from donewhen.ledger import Ledger
-from donewhen.notes import Verifier
 from donewhen.review_surface import ReviewSurface
 from donewhen.testing import make_reply
 from donewhen.texts import Hasher, hash_input
@@ -134,7 +133,7 @@ def test_a_reviewer_without_the_key_sees_a_held_call_and_it_runs_once(desk: Desk
 def test_the_ledger_verifies_without_the_key(tmp_store: Path) -> None:
     with Ledger(tmp_store, input_key=KEY, signer=SIGNER) as ledger:
         look(Desk(ledger), **KEEP)
-    report = verify_ledger(tmp_store, Verifier.parse(SIGNER.vkey))
+    report = verify_ledger(tmp_store, key_of(tmp_store))
     assert report.texts > 0
     with closing(sqlite3.connect(tmp_store)) as raw:
         assert raw.execute("SELECT count(*) FROM texts").fetchone() == (report.texts,)

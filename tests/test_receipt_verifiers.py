@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymerkle import InmemoryTree, verify_inclusion
 from receipts import AUDITOR, OTHER_WITNESS, PROGRAM, WITNESS, both_say, cosign, fill, run_program
-from stores.kit import SIGNER, STRANGER, add, an_entry, begin, say
+from stores.kit import ORIGIN, SIGNER, STRANGER, add, an_entry, begin, key_of, say
 
 from donewhen import canonical
 from donewhen.cosignatures import cosigner_of
@@ -129,7 +129,7 @@ def signed(body: str) -> bytes:
     """Return a receipt of one row, whatever it says, properly signed."""
     frontier = Frontier()
     frontier.append(leaf_hash(body.encode()))
-    note = sign_note(Checkpoint("log", 1, frontier.root()).text(), SIGNER)
+    note = sign_note(Checkpoint(ORIGIN, 1, frontier.root()).text(), SIGNER)
     return Receipt(bodies=(body,), index=0, proof=(), note=note).dumps()
 
 
@@ -257,7 +257,7 @@ def test_the_program_shows_no_character_that_a_terminal_obeys(tmp_store: Path) -
     with Ledger(tmp_store, signer=SIGNER) as ledger:
         say(ledger, "x", "\x1b[2J\u202eevil")
         made = make_receipt(ledger, "\x1b[2J\u202eevil").dumps()
-    ran = run_program("-", "--key", SIGNER.vkey, stdin=made)
+    ran = run_program("-", "--key", key_of(tmp_store).vkey, stdin=made)
     assert ran.returncode == 0
     assert "\x1b" not in ran.stdout.decode("ascii")
     assert b"\\x1b[2J\\u202eevil" in ran.stdout
@@ -321,7 +321,7 @@ def test_a_proof_made_by_hand_of_the_standard_is_proven() -> None:
     rows = [canonical.dumps({**ROW, "id": number, "session": f"s{number}"}) for number in (1, 2)]
     leaves = [hashlib.sha256(b"\0" + row).digest() for row in rows]
     root = base64.b64encode(hashlib.sha256(b"\1" + leaves[0] + leaves[1]).digest()).decode()
-    note = sign_note(f"log\n2\n{root}\n", SIGNER)
+    note = sign_note(f"{ORIGIN}\n2\n{root}\n", SIGNER)
     sibling = base64.b64encode(leaves[0]).decode()
     text = f"donewhen.receipt/v1\n{rows[1].decode()}\n\nc2sp.org/tlog-proof@v1\nindex 1\n{sibling}\n\n{note}"
     assert isinstance(both_say(text.encode()), dict)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from crash.kit import SIGNER
 from processes import PATIENCE_SECONDS, ending, finish, let_go_together
+from stores.kit import key_of
 
 import donewhen
 from donewhen.agent_loop import AgentLoop
@@ -19,7 +20,7 @@ from donewhen.attestation import Statement
 from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.dsse import loads
 from donewhen.ledger import Ledger
-from donewhen.notes import LocalSigner, Verifier
+from donewhen.notes import LocalSigner
 from donewhen.review_surface import ReviewSurface
 from donewhen.spec import Review, Spec
 from donewhen.spec_writer import SpecResult
@@ -75,7 +76,7 @@ def test_a_reviewer_who_is_killed_has_said_it_whole_or_not_at_all(folder: Path, 
         key = LocalSigner(f"reviewer/{name}", bytes([SEEDS[name]]) * 32)
         surface.attest("s", name, reviewer_key=key)
     assert surface.judge("s").output.released_ok
-    assert verify_ledger(folder / "ledger.db", Verifier.parse(SIGNER.vkey)).rows == len(SEEDS) + 6 + words + 2
+    assert verify_ledger(folder / "ledger.db", key_of(folder / "ledger.db", SIGNER)).rows == len(SEEDS) + 6 + words + 2
 
 
 @pytest.mark.parametrize("names", [("ann", "ben"), ("ann", "ann")])

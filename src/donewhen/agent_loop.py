@@ -280,7 +280,13 @@ class AsyncAgentLoop(_Loop):
         return await self._drive(task, resume=True)
 
     async def _drive(self, task: str | None, *, resume: bool) -> LoopResult:
-        run = await written(lambda: self._open(resume=resume))
+        self.session = None
+        try:
+            run = await written(lambda: self._open(resume=resume))
+        except BaseException:
+            if self.session is not None:
+                self.session.leave()  # cancelled while it was opened: it is open all the same, and nobody has it
+            raise
         return await adrive(run.flow(task), self._perform)
 
     async def _perform(self, step: Step) -> Any:

@@ -19,7 +19,7 @@ from donewhen.dsse import Envelope, loads
 from donewhen.entry import Entry, LedgerRow
 from donewhen.framing import output_of
 from donewhen.keyring import Keyring
-from donewhen.ledger import Draft
+from donewhen.ledger import Draft, Ledger
 from donewhen.notes import LocalSigner
 from donewhen.policy import Call, Output, Policy, judge
 
@@ -323,6 +323,7 @@ def test_an_attestation_of_another_session_is_none_of_this_one(house: House) -> 
 
 def test_an_attestation_of_another_log_is_none_of_this_one(house: House, tmp_path: Path) -> None:
     house.finish()
+    Ledger(tmp_path / "other.db", signer=house.log_key).close()
     other = House(tmp_path / "other.db")
     other.enroll("ann")
     other.finish()

@@ -17,7 +17,7 @@ from processes import ending, finish, let_go_together
 from donewhen.balance import Amounts, Balance, Ceilings
 from donewhen.entry import Entry, LedgerRow
 from donewhen.ledger import Ledger, utc_now
-from donewhen.notes import LocalSigner
+from donewhen.notes import LocalSigner, Verifier
 from donewhen.stores import Store
 from donewhen.stores.sqlite import SQLiteStore
 
@@ -55,6 +55,12 @@ STORES: dict[str, Callable[..., Store]] = {"sqlite": open_sqlite, "postgres": op
 def begin(path: Path | str, signer: LocalSigner | None = SIGNER) -> None:
     """Make an empty ledger whose log is `ORIGIN`: of a signer of that name, the log's public key is its own."""
     Ledger(path, signer=signer, random=bytes).close()
+
+
+def key_of(path: Path | str, signer: LocalSigner = SIGNER) -> Verifier:
+    """Return the public key of a log that a signer signs: its key, under the log's name."""
+    with Ledger(path, read_only=True) as ledger:
+        return Verifier.parse(signer.vkey).named(ledger.origin)
 
 
 def an_entry(session_id: str = "s", kind: str = "write", **fields: Any) -> Entry:

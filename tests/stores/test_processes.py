@@ -68,7 +68,7 @@ def test_what_is_looked_at_while_another_makes_it_is_one_state(tmp_store) -> Non
         def make_in_between(sql: str) -> None:
             if "user_version" in sql and not moments:
                 moments.append(sql)
-                migrate(making, path, "origin", None)
+                migrate(making, path, "origin", None, None)
 
         looking.set_trace_callback(make_in_between)
         assert (check_format(looking, path), len(moments)) == (0, 1)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from stores.kit import SIGNER, a_balance, an_entry, open_sqlite
+from stores.kit import SIGNER, a_balance, an_entry, key_of, open_sqlite
 
 from donewhen.errors import LedgerUnavailableError
 from donewhen.stores import Store
@@ -55,7 +55,7 @@ def test_everything_else_is_the_real_stores(faulty, tmp_store) -> None:
     with faulty.writing() as tx:
         tx.put_text(tx.append(an_entry(), ()), "label", b"salt", b"text")
     real = open_sqlite(tmp_store, read_only=True)
-    assert (faulty.path, faulty.origin, faulty.vkey) == (real.path, real.origin, SIGNER.vkey)
+    assert (faulty.path, faulty.origin, faulty.vkey) == (real.path, real.origin, key_of(tmp_store).vkey)
     assert faulty.read_session("s", ("write",)) == real.read_session("s") == [faulty.find_newest("s")]
     assert list(faulty.iter_bodies()) == list(real.iter_bodies())
     assert list(faulty.iter_sealed()) == list(real.iter_sealed())

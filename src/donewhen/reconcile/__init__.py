@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from donewhen import arguments
 from donewhen.drafts import reconcile_entry
-from donewhen.entry import LedgerRow, reserved_by
+from donewhen.entry import LedgerRow
 from donewhen.errors import LedgerError, SessionBusyError
+from donewhen.fold import reserved_by
 from donewhen.ledger import Draft
 from donewhen.owner import is_alive
 from donewhen.spec_prices import agreed_price
