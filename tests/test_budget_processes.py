@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from processes import ending
-from stores.kit import run_together, start
+from stores.kit import STORES, postgres_url, run_together, start
 
 from donewhen.ledger import Ledger
 from donewhen.verify import verify_ledger
@@ -56,19 +57,28 @@ except CircuitBreakerError as refused:
 """
 
 
-def begin(folder: Path) -> tuple[Path, Path]:
-    with Ledger(folder / "ledger.db") as ledger:
+@pytest.fixture(params=sorted(STORES))
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a ledger is that has a budget and one below it, which sets no ceiling of its own."""
+    place = tmp_path / "ledger.db"
+    path = postgres_url(place) if request.param == "postgres" else str(place)
+    with Ledger(path) as ledger:
         ledger.new_budget("acme", tokens=BUDGET, who="ann")
         ledger.new_budget("acme/support", who="ann")
-    return folder / "ledger.db", folder / "served"
+    return path
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    """Where the provider writes what it served."""
+    return tmp_path / "served"
 
 
 def served_in_all(served: Path) -> int:
     return sum(map(int, served.read_text().split()))
 
 
-def test_sixteen_processes_use_a_budget_up_and_never_pass_it(tmp_path) -> None:
-    path, served = begin(tmp_path)
+def test_sixteen_processes_use_a_budget_up_and_never_pass_it(path: str, served: Path) -> None:
     said = run_together(16, WORKER, path, served, 0)
     assert [out.split() for out in said] == [["budget:acme:token_ceiling"]] * 16
     with Ledger(path) as ledger:
@@ -78,8 +88,7 @@ def test_sixteen_processes_use_a_budget_up_and_never_pass_it(tmp_path) -> None:
     assert verify_ledger(path, None).warnings == ()
 
 
-def test_processes_that_are_killed_leave_no_spend_uncounted(tmp_path) -> None:
-    path, served = begin(tmp_path)
+def test_processes_that_are_killed_leave_no_spend_uncounted(path: str, served: Path) -> None:
     deaths = 0
     for step in range(1, 10):  # after admit, after the call, after settle; and again, later
         with start(WORKER, path, served, step, step) as process, ending(process):
