@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -102,4 +103,76 @@ def test_processes_that_are_killed_leave_no_spend_uncounted(path: str, served: P
     assert balance.spent.tokens <= served_in_all(served) <= balance.used_tokens <= BUDGET
     assert doubtful > 0
     assert BUDGET - balance.used_tokens < LEAST_CALL
+    verify_ledger(path, None)
+
+
+DEATHS = 150
+ENOUGH = 100_000
+"""Tokens: more than so many processes use before they are killed."""
+
+MASSACRE = """
+import os, random, signal, sys, time
+from types import SimpleNamespace
+from donewhen.bounds import Request
+from donewhen.circuit_breaker import CircuitBreaker
+from donewhen.client import read_reply
+from donewhen.errors import CircuitBreakerError
+from donewhen.ledger import Ledger
+from donewhen.opening import open_session
+from donewhen.spec_writer import SpecResult
+
+path, served, wanted, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+book = os.open(served, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+chance = random.Random(seed)
+
+def work():
+    ledger = Ledger(path)
+    session = open_session(
+        SpecResult("a", "b", "c", f"s-{os.getpid()}"),
+        CircuitBreaker(10**6, 10**9, output_fn=lambda _: None),
+        ledger,
+        budget="acme/support",
+    )
+    request = Request.of(model="m", messages=[{"role": "user", "content": "x"}], max_tokens=16)
+    while True:
+        permit = session.admit(request)
+        os.write(book, f"{permit.reserved.tokens}\\n".encode())
+        usage = SimpleNamespace(input_tokens=1, output_tokens=permit.reserved.tokens - 1)
+        session.settle(permit, read_reply(SimpleNamespace(content=[], stop_reason="end_turn", usage=usage)))
+
+def begin():
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+    except CircuitBreakerError:
+        os._exit(0)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr, flush=True)
+    os._exit(1)
+
+living, deaths = {begin() for _ in range(8)}, 0
+while deaths < wanted:
+    signal.sigtimedwait([], chance.uniform(0, 0.03))  # wherever they are by then
+    child = chance.choice(sorted(living))
+    os.kill(child, signal.SIGKILL)
+    living.remove(child)
+    deaths += os.waitpid(child, 0)[1] == signal.SIGKILL
+    living.add(begin())
+print(deaths, {os.waitpid(child, 0)[1] for child in living})
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="no fork, or no such wait, there")
+def test_a_hundred_and_fifty_processes_that_are_killed_anywhere_pass_no_budget(path: str, served: Path) -> None:
+    with Ledger(path) as ledger:
+        ledger.change_budget("acme", {"tokens": ENOUGH}, why="more to do", who="ann")
+    with start(MASSACRE, path, served, DEATHS, 7) as process:
+        said, fault = process.communicate()
+    assert (said, fault) == (f"{DEATHS} {{0}}\n", "")
+    with Ledger(path) as ledger:
+        balance = ledger.find_budget("acme")
+    assert balance.spent.tokens <= served_in_all(served) <= balance.used_tokens <= ENOUGH
+    assert ENOUGH - balance.used_tokens < LEAST_CALL
     verify_ledger(path, None)
