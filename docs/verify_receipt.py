@@ -11,17 +11,17 @@ Exit codes: 0 proven, 7 not proven, 8 cannot be proven with what was given, 2 wr
 A receipt is one text file. Three parts, with an empty line between them:
 
     donewhen.receipt/v1
-    {"after":[],"at":"2026-...                   one or more rows of one session, oldest first, one per line
+    {"at":"2026-...                              one or more rows of one session, oldest first, one per line
 
     c2sp.org/tlog-proof@v1
     index 41                                     the place in the log of the LAST row, counted from 0
     hYm1Zm...=                                   digests from that row's neighbour up to the root
 
-    donewhen.local/6f0e1d2c3b4a5968              the log's name
+    donewhen/mehb2tblknihk                       the log's name
     1000000                                      how many rows it had
     7Q2h9x...=                                   the root of its Merkle tree over all of them
 
-    — donewhen/log/1a2b3c4d Q9s8...==            who signed these three lines
+    — donewhen/mehb2tblknihk Q9s8...==           who signed these three lines
 
 What is checked, in this order, is the function `verify` at the end. If it returns, then the holder of the key has
 signed a log in which exactly these rows stand, at exactly these places.
@@ -57,10 +57,13 @@ MOST_LEVELS = 100
 MOST_INT = 2**53 - 1
 MOST_SIZE = 2**63 - 1
 
-FIELDS = {"after": list, "at": str, "id": int, "input_hash": str, "kind": str, "ms": int, "pass": int, "prev": str}
+FIELDS = {"at": str, "id": int, "input_hash": str, "kind": str, "ms": int, "pass": int, "prev": str}
 FIELDS |= {"seq": int, "session": str, "state_origin": str, "tokens": int, "turn": int, "v": int}
-OPTIONAL_FIELDS = {"breach": str, "closes": int, "data": dict, "doubts": int}
+OPTIONAL_FIELDS = {"after": list, "breach": str, "closes": int, "data": dict, "doubts": int}
 """Every field that a row may have, and its type."""
+
+NO_ROW = "A" * 43 + "="
+"""What the first row of a session names as the row before it: 32 zero bytes."""
 
 
 class NotProvenError(Exception):
@@ -154,6 +157,7 @@ def read_row(body: str) -> dict[str, Any]:
         demand(type(row.get(name)) is kind, f"the {name} of a row is missing or wrong")
     for name, kind in OPTIONAL_FIELDS.items():
         demand(name not in row or type(row[name]) is kind, f"the {name} of a row is wrong")
+        demand(row.get(name) not in ([], {}), f"the {name} of a row is empty, where it would be left out")
     demand(not row.keys() - FIELDS.keys() - OPTIONAL_FIELDS.keys(), "a row has a field that no row has")
     demand(row["v"] == 1, f"a row has version {row['v']}, and this program reads version 1")
     return row
@@ -165,12 +169,15 @@ def read_rows(part: str) -> list[dict[str, Any]]:
     demand(first_line == "donewhen.receipt/v1" and bodies, "not a receipt: it begins with another line, or has no row")
     rows = [read_row(body) for body in bodies]
     demand(rows[0]["seq"] >= 1, "a session's rows count from 1")
-    demand((rows[0]["seq"] == 1) == (rows[0]["prev"] == "0" * 64), "the first row of a session follows no other")
+    demand((rows[0]["seq"] == 1) == (rows[0]["prev"] == NO_ROW), "the first row of a session follows no other")
     for number, row in enumerate(rows[1:]):
         before = rows[number]
         demand(row["session"] == before["session"], "two rows are of two sessions")
         demand(row["seq"] == before["seq"] + 1 and row["id"] > before["id"], "a row is missing, or out of order")
-        demand(row["prev"] == leaf_hash(bodies[number].encode()).hex(), f"row {row['id']} follows another row")
+        demand(
+            row["prev"] == base64.b64encode(leaf_hash(bodies[number].encode())).decode(),
+            f"row {row['id']} follows another row",
+        )
     return rows
 
 

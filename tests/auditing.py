@@ -14,7 +14,7 @@ from stores.kit import ORIGIN, begin
 
 from donewhen import canonical
 from donewhen.balance import Amounts, Balance
-from donewhen.entry import Entry
+from donewhen.entry import GENESIS, Entry, link
 from donewhen.errors import LedgerError
 from donewhen.ledger import Draft, Ledger
 from donewhen.merkle import Frontier, leaf_hash
@@ -147,9 +147,9 @@ def reseal(path: Path, signer: LocalSigner | None, *, relink: bool = True) -> No
     frontier, rows, sealed = Frontier(), [], []
     for number, body in enumerate(bodies, 1):
         if relink:
-            body.update(id=number, prev=heads.get(body["session"], "0" * 64))
+            body.update(id=number, prev=heads.get(body["session"], GENESIS))
         spelled = canonical.dumps(body)
-        heads[body["session"]] = leaf_hash(spelled).hex()
+        heads[body["session"]] = link(leaf_hash(spelled))
         nodes = b"".join(frontier.append(leaf_hash(spelled)))
         text = Checkpoint(origin, number, frontier.root()).text()
         rows.append(("INSERT INTO entries (id, body) VALUES (?, ?)", (number, spelled.decode())))
@@ -187,8 +187,8 @@ def append_honestly(path: Path, signer: LocalSigner | None = SIGNER) -> None:
 
 
 def insert(row_id: int, **fields: Any) -> tuple[str, tuple[object, ...]]:
-    body = {"after": [], "at": "2026-01-01T00:00:00+00:00", "id": row_id, "input_hash": "", "kind": "write", "ms": 0}
-    body |= {"pass": 1, "prev": "0" * 64, "seq": 1, "session": "x", "state_origin": "x", "tokens": 0, "turn": 0, "v": 1}
+    body = {"at": "2026-01-01T00:00:00+00:00", "id": row_id, "input_hash": "", "kind": "write", "ms": 0}
+    body |= {"pass": 1, "prev": GENESIS, "seq": 1, "session": "x", "state_origin": "x", "tokens": 0, "turn": 0, "v": 1}
     return "INSERT INTO entries (id, body) VALUES (?, ?)", (row_id, canonical.dumps(body | fields).decode())
 
 

@@ -198,7 +198,7 @@ def test_a_ledger_says_what_and_where_it_is(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     with Ledger(signer=SIGNER, random=lambda count: b"\7" * count) as ledger:
         assert (ledger.db_path, ledger.path) == ("ledger.db", str(tmp_path / "ledger.db"))
-        assert (ledger.origin, ledger.signed_by) == ("donewhen.local/0707070707070707", key_of(ledger.path).vkey)
+        assert (ledger.origin, ledger.signed_by) == ("donewhen/a4dqobyha4dqo", key_of(ledger.path).vkey)
         assert ledger.store.path == ledger.path
     with Ledger(bytes(tmp_path / "plain.db")) as unsigned:
         assert (unsigned.signed_by, unsigned.path) == (None, str(tmp_path / "plain.db"))

@@ -283,7 +283,7 @@ def test_a_rotation_in_the_middle_of_a_commit_is_not_followed(ledger, tmp_store)
         ),
         (
             "UPDATE entries SET body = replace(body, 'donewhen:log', 'donewhen:lag') WHERE id = 2",
-            "not signed by donewhen.local",
+            "not signed by donewhen/",
         ),
         ("UPDATE entries SET body = replace(body, 'rotate', 'dance') WHERE id = 2", "what no key row can"),
         ("UPDATE entries SET body = CAST(body AS BLOB) WHERE id = 2", "not one of the log"),

@@ -16,7 +16,7 @@ from receipts import COSIGNED_AT, OTHER_WITNESS, WITNESS, cosign, fill
 from stores.kit import ORIGIN, SIGNER, STRANGER, add, an_entry, begin, say, tamper
 
 from donewhen.cosignatures import cosigner_of
-from donewhen.entry import LOG_SESSION, decode, place
+from donewhen.entry import GENESIS, LOG_SESSION, decode, link, place
 from donewhen.errors import LedgerFormatError, LedgerTamperedError, NotProvableError, SessionNotFoundError
 from donewhen.ledger import Ledger
 from donewhen.merkle import Frontier, leaf_hash
@@ -269,10 +269,10 @@ def receipt_of(bodies: list[str], *shown: int, index: int | None = None) -> Rece
 
 
 def leaf(body: str) -> str:
-    return leaf_hash(body.encode()).hex()
+    return link(leaf_hash(body.encode()))
 
 
-NONE = "0" * 64
+NONE = GENESIS
 FIRST = signed_log(("s", 1, NONE))[0]
 GOOD = signed_log(("s", 1, NONE), ("s", 2, leaf(FIRST)), ("t", 1, NONE))
 
@@ -329,8 +329,9 @@ def test_a_row_that_says_another_place_is_refused() -> None:
         ("index 10\n", "index 10\nAAAA\n"),
         ("index 10\n", "index 10\n\n"),
         ("\n", "\r\n"),
-        ('{"after"', ' {"after"'),
-        ('"after"', '"\\u0061fter"'),
+        ('{"at"', ' {"at"'),
+        ('{"at"', '{"after":[],"at"'),
+        ('"at"', '"\\u0061t"'),
         ("11\n", "011\n"),
         ("— ", "—  "),
     ],
@@ -371,4 +372,4 @@ def test_the_form_of_the_file_is_the_documented_one(ledger: Ledger) -> None:
     assert [decode(body, strict=True) for body in bodies] == ledger.rows("session-1")
     assert re.fullmatch(r"c2sp\.org/tlog-proof@v1\nindex 7(\n[A-Za-z0-9+/]{43}=)+", proof)
     assert re.fullmatch(rf"{ledger.origin}\n11\n[A-Za-z0-9+/]{{43}}=", checkpoint)
-    assert re.fullmatch(r"— donewhen\.local/0{16} [A-Za-z0-9+/=]+\n", signature)
+    assert re.fullmatch(rf"— {ledger.origin} [A-Za-z0-9+/=]+\n", signature)

@@ -11,6 +11,7 @@ Source: the format is documented in docs/ledger_format.md; its frozen examples a
 from __future__ import annotations
 
 import json
+from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -30,12 +31,14 @@ __all__ = [
     "GENESIS",
     "KINDS",
     "LOG_SESSION",
+    "NO_LEAF",
     "RESERVED_PREFIX",
     "VERSION",
     "VISIBLE_KINDS",
     "Entry",
     "LedgerRow",
     "decode",
+    "link",
     "place",
     "spec_hash",
     "spell",
@@ -44,11 +47,13 @@ __all__ = [
 VERSION = 1
 """The version of the row format, the field ``v``."""
 
-GENESIS = "0" * 64
-"""What stands in for the digest of the row before a session's first."""
+NO_LEAF = bytes(32)
+"""What stands in for the leaf hash of the row before a session's first."""
+
+GENESIS = "A" * 43 + "="
+"""The same, as a row spells it."""
 
 _BODY_FIELDS = {
-    "after": list,
     "at": str,
     "id": int,
     "kind": str,
@@ -63,7 +68,7 @@ _BODY_FIELDS = {
     "turn": int,
     "v": int,
 }
-_OPTIONAL_FIELDS = {"breach": str, "closes": int, "doubts": int, "data": dict}
+_OPTIONAL_FIELDS = {"after": list, "breach": str, "closes": int, "doubts": int, "data": dict}
 _BODY_NAMES = frozenset(_BODY_FIELDS)
 _BODY_TYPES = tuple(_BODY_FIELDS.values())
 _body_values = itemgetter(*_BODY_FIELDS)
@@ -112,7 +117,7 @@ class LedgerRow:
     seq: int = 0
     kind: str = "write"
     prev: str = GENESIS
-    """Hex digest of the session's row before this one."""
+    """The leaf hash of the session's row before this one, in base64."""
     after: tuple[Balance, ...] = ()
     """The balances as this row leaves them, outermost first; the session's own is the last."""
     closes: int | None = None
@@ -123,6 +128,15 @@ class LedgerRow:
     def balance(self) -> Balance | None:
         """Return the session's own balance as this row leaves it; None before the session was opened."""
         return self.after[-1] if self.after else None
+
+
+def link(leaf: bytes) -> str:
+    """Return how a row names the one before it.
+
+    Args:
+        leaf: the leaf hash of the row before it, 32 bytes.
+    """
+    return b2a_base64(leaf, newline=False).decode()
 
 
 def spec_hash(what_it_does: str, what_it_does_not: str, done_looks_like: str, terms: object = None) -> str:
@@ -148,7 +162,7 @@ def place(
     Args:
         row_id: its place in the log, from 1.
         seq: its place in its session, from 1.
-        prev: hex digest of the session's row before it, `GENESIS` for the first.
+        prev: the leaf hash of the session's row before it, in base64; `GENESIS` for the first.
         at: ISO 8601, UTC.
         after: the balances as it leaves them.
 
@@ -212,7 +226,8 @@ def spell(row: LedgerRow) -> bytes:
     if not _FLAT_TYPES.issuperset(map(type, fields.values())):
         raise TypeError(f"row {row.id} has a field that is neither a text nor a whole number")
     # `fold` makes balances of numbers it has checked, so only the data has to be looked through.
-    fields["after"] = [balance_as_json(balance) for balance in row.after]
+    if row.after:
+        fields["after"] = [balance_as_json(balance) for balance in row.after]
     if row.data:
         fields["data"] = orjson.Fragment(canonical.dumps(row.data))
     try:
@@ -260,7 +275,7 @@ def decode(body: str | bytes, *, strict: bool = False) -> LedgerRow:
         fields["seq"],
         fields["kind"],
         fields["prev"],
-        tuple([balance_from_json(balance) for balance in fields["after"]]),
+        tuple([balance_from_json(balance) for balance in fields.get("after", ())]),
         fields.get("closes"),
         fields.get("doubts"),
         data,

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from donewhen.cosignatures import Cosigner, cosigned_at
-from donewhen.entry import GENESIS, LedgerRow, decode, spell
+from donewhen.entry import GENESIS, LedgerRow, decode, link, spell
 from donewhen.errors import (
     CheckpointError,
     LedgerFormatError,
@@ -245,7 +245,7 @@ def _read_rows(bodies: Sequence[str]) -> tuple[LedgerRow, ...]:
         elif row.prev != prev:
             raise LedgerTamperedError("it follows another row than the one before it", row_id=row.id)
         rows.append(row)
-        prev = leaf_hash(body.encode("utf-8")).hex()
+        prev = link(leaf_hash(body.encode("utf-8")))
     return tuple(rows)
 
 

@@ -21,7 +21,7 @@ from donewhen.notes import LocalSigner, Verifier
 from donewhen.stores import Store
 from donewhen.stores.sqlite import SQLiteStore
 
-ORIGIN = f"donewhen.local/{bytes(8).hex()}"
+ORIGIN = f"donewhen/{'a' * 13}"
 """The name of a log that `begin` begins."""
 
 SIGNER = LocalSigner(ORIGIN, bytes(32))

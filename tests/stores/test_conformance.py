@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from stores.kit import SIGNER, STORES, a_balance, add, an_entry
 
-from donewhen.entry import GENESIS, decode
+from donewhen.entry import GENESIS, decode, link
 from donewhen.errors import LedgerError, LedgerFormatError
 from donewhen.merkle import leaf_hash, root_of, verify_consistency, verify_inclusion
 from donewhen.notes import Checkpoint, open_note
@@ -36,7 +36,7 @@ def test_each_row_carries_the_digest_of_the_sessions_row_before(store) -> None:
     add(store, an_entry("a"), an_entry("a"))
     bodies = [body for _, body in store.iter_bodies()]
     rows = store.read_session("a")
-    assert [row.prev for row in rows] == [GENESIS, leaf_hash(bodies[0]).hex(), leaf_hash(bodies[2]).hex()]
+    assert [row.prev for row in rows] == [GENESIS, link(leaf_hash(bodies[0])), link(leaf_hash(bodies[2]))]
     assert decode(bodies[1]).prev == GENESIS
 
 

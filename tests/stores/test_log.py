@@ -66,9 +66,9 @@ def contents(path: str) -> list[str]:
 @pytest.mark.parametrize(
     ("first", "then", "says"),
     [
-        (SIGNER, None, "signed by the key of donewhen.local"),
-        (SIGNER, STRANGER, "signed by the key of donewhen.local"),
-        (SIGNER, LocalSigner("other", bytes(31) + b"\2"), "signed by the key of donewhen.local"),
+        (SIGNER, None, "signed by the key of donewhen/"),
+        (SIGNER, STRANGER, "signed by the key of donewhen/"),
+        (SIGNER, LocalSigner("other", bytes(31) + b"\2"), "signed by the key of donewhen/"),
         (None, SIGNER, "begun without a key"),
     ],
 )

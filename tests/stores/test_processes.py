@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 from stores.kit import SIGNER, run, run_together, said, say, start
 
-from donewhen.entry import decode
+from donewhen.entry import GENESIS, decode, link
 from donewhen.ledger import Ledger
 from donewhen.merkle import leaf_hash, root_of
 from donewhen.notes import Checkpoint, open_note
@@ -42,8 +42,8 @@ def assert_whole(path, sessions: dict[str, int]) -> None:
         assert [row.id for row in rows] == list(range(1, len(rows) + 1))
         heads: dict[str, tuple[int, str]] = {}
         for row, body in zip(rows, bodies, strict=True):
-            assert (row.seq - 1, row.prev) == heads.get(row.session_id, (0, "0" * 64))
-            heads[row.session_id] = (row.seq, leaf_hash(body).hex())
+            assert (row.seq - 1, row.prev) == heads.get(row.session_id, (0, GENESIS))
+            heads[row.session_id] = (row.seq, link(leaf_hash(body)))
         note = list(ledger.store.iter_sealed())[-1].note
         text = note if ledger.signed_by is None else open_note(note, SIGNER.verifier.named(ledger.origin))
         assert Checkpoint.parse(text) == Checkpoint(ledger.origin, len(rows), root_of(map(leaf_hash, bodies)))

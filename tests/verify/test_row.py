@@ -19,14 +19,13 @@ from donewhen.verify import row as verify_row
 from donewhen.verify.row import read_row
 
 PLAIN: dict[str, Any] = {
-    "after": [],
     "at": "2026-01-01T00:00:00+00:00",
     "id": 1,
     "input_hash": "",
     "kind": "write",
     "ms": 0,
     "pass": 1,
-    "prev": "0" * 64,
+    "prev": "A" * 43 + "=",
     "seq": 1,
     "session": "s",
     "state_origin": "x",
@@ -94,12 +93,10 @@ def test_a_field_is_read_only_as_its_own_type(name: str, value: object) -> None:
     try:
         decode(body, strict=True)
     except LedgerFormatError:
-        if name == "after":
-            return  # whoever follows the rows compares its bytes
         with pytest.raises(LedgerFormatError):
             read_row(body)
     else:
-        assert read_row(body)[name] == value if name != "after" else read_row(body)
+        assert read_row(body)[name] == value
 
 
 @pytest.mark.parametrize("value", [1.5, 1.0, 1e16, 1e-7, -2e300, 5e-324, 1e100])
@@ -149,6 +146,7 @@ def test_a_field_that_is_missing_is_refused(name: str) -> None:
         b"1",
         b"null",
         b'{"after":[',
+        b'{"at":"',
         b'{"after":[],"at":"',
         b"\xff",
         spelled()[:-1],
@@ -161,8 +159,8 @@ def test_a_field_that_is_missing_is_refused(name: str) -> None:
         spelled(session="é").replace("é".encode(), b"\\u00e9"),
         b'{"at":"x",' + spelled()[1:],
         b"[" * 100_000,
-        b'{"after":[],"at":"x","data":{"adopted":' + b"[" * 100_000,
-        b'{"after":[],"at":' + b"9" * 100_000,
+        b'{"at":"x","data":{"adopted":' + b"[" * 100_000,
+        b'{"at":' + b"9" * 100_000,
     ],
 )
 def test_every_other_spelling_is_refused(body: bytes) -> None:

@@ -547,15 +547,15 @@ LIES: dict[str, tuple[Callable[[Path], None], int, str]] = {
 }
 
 
-@pytest.mark.parametrize("more", [b'"after":[],"after":[]', b'"after":[],"aft":[]', b'"after":[1.0]', b'"after":[ ]'])
+@pytest.mark.parametrize("more", [b'"after":[]', b'"after":[],"aft":[]', b'"after":[1.0]', b'"after":[ ]', b'"aft":[]'])
 def test_balances_have_one_spelling(tmp_store: Path, more: bytes) -> None:
     with Ledger(tmp_store) as ledger:
         ledger.write("s", 1, "step", "x", 1, 1, True)
     [body] = bodies(tmp_store)
-    edited = body.replace(b'"after":[]', more)
+    edited = body.replace(b'{"at":', b"{" + more + b',"at":')
     attack(tmp_store, ("UPDATE entries SET body = ? WHERE id = 1", (edited.decode(),)))
     seal_as_it_is(tmp_store)
-    with pytest.raises(LedgerTamperedError, match=r"balances|canonical") as caught:
+    with pytest.raises(LedgerTamperedError, match=r"balances|canonical|closed set") as caught:
         verify_ledger(tmp_store, None)
     assert caught.value.row_id == 1
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from donewhen.entry import GENESIS, LedgerRow, spell
+from donewhen.entry import NO_LEAF, LedgerRow, link, spell
 from donewhen.errors import LedgerTamperedError
 from donewhen.framing import Record, output_of
 from donewhen.merkle import leaf_hash, verify_inclusion
@@ -153,11 +153,11 @@ def refuse_unsealed(ledger: Ledger, rows: Sequence[LedgerRow]) -> None:
     Raises:
         LedgerTamperedError: one is not; names it.
     """
-    digest, seq = GENESIS, 0
+    leaf, seq = NO_LEAF, 0
     for row in rows:
-        if (row.prev, row.seq) != (digest, seq + 1):
+        if (row.prev, row.seq) != (link(leaf), seq + 1):
             raise LedgerTamperedError("it does not follow the row before it in its session", row_id=row.id)
-        digest, seq = leaf_hash(spell(row)).hex(), row.seq
+        leaf, seq = leaf_hash(spell(row)), row.seq
     newest = ledger.store.newest_sealed()
     if not rows:
         return
@@ -166,6 +166,6 @@ def refuse_unsealed(ledger: Ledger, rows: Sequence[LedgerRow]) -> None:
     checkpoint = Checkpoint.parse(newest.note.partition("\n\n")[0].removesuffix("\n") + "\n")
     proof = inclusion_proof(last - 1, size, ledger.store.sealed_at) if last <= size else []
     try:
-        verify_inclusion(bytes.fromhex(digest), last - 1, size, proof, checkpoint.root)
+        verify_inclusion(leaf, last - 1, size, proof, checkpoint.root)
     except LedgerTamperedError as error:
         raise LedgerTamperedError("it is not the row that was sealed in its place", row_id=last) from error

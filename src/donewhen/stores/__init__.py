@@ -26,7 +26,7 @@ class Head:
 
     seq: int
     digest: str
-    """Hex leaf hash of the row."""
+    """Leaf hash of the row, as the next one names it: base64."""
     after: tuple[Balance, ...]
 
 

@@ -18,6 +18,7 @@ found from them, so that extending costs the same at a million rows as at ten.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
@@ -160,6 +161,15 @@ class LogState:
         self.frontier, self.note = frontier, sealed.note
         if successor is not None:
             self.signer, self.verifier = successor, log_verifier(self.origin, successor)
+
+
+def new_origin(random: Callable[[int], bytes]) -> str:
+    """Return the name of a new log, which no other has.
+
+    Args:
+        random: returns so many random bytes.
+    """
+    return f"donewhen/{base64.b32encode(random(8)).decode().rstrip('=').lower()}"
 
 
 def seal_nothing(origin: str, signer: Signer | None) -> Sealed:

@@ -25,7 +25,7 @@ from donewhen.errors import LedgerError, LedgerFormatError, LedgerUnavailableErr
 from donewhen.notes import Signer, Verifier
 from donewhen.stores import Cosigned, Sealed, forks
 from donewhen.stores import postgres_sql as sql
-from donewhen.stores.log import LogState, check_signer, current_key, log_verifier, seal_nothing
+from donewhen.stores.log import LogState, check_signer, current_key, log_verifier, new_origin, seal_nothing
 from donewhen.stores.postgres_connections import Link, Pool, connect, is_lost, roll_back, translate
 from donewhen.stores.postgres_init import find_version
 from donewhen.stores.postgres_reads import PostgresReads, key_of, session_of
@@ -231,7 +231,7 @@ class PostgresStore(PostgresReads):
             connection.execute(sql.LOCK, (self._lock_key,))
             found = connection.execute(sql.LOG, (self._name,)).fetchone()  # again: another process may have been faster
             if found is None:
-                origin = f"donewhen.local/{self._random(8).hex()}"
+                origin = new_origin(self._random)
                 found = origin, None if self._signer is None else log_verifier(origin, self._signer).vkey
                 connection.execute(sql.NEW_LOG, (self._name, *found))
                 connection.execute(sql.SEAL, (self._name, 0, 0, seal_nothing(origin, self._signer).note, b""))

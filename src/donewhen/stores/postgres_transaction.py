@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from donewhen.balance import Balance
-from donewhen.entry import GENESIS, Entry, LedgerRow, decode, place
+from donewhen.entry import GENESIS, Entry, LedgerRow, decode, link, place
 from donewhen.errors import LedgerError, LedgerTamperedError
 from donewhen.merkle import leaf_hash
 from donewhen.notes import Signer
@@ -82,7 +82,7 @@ class Touched(NamedTuple):
 
     def by(self, row: LedgerRow, leaf: bytes) -> Touched:
         """Return it with a newer row of its own."""
-        return self._replace(own_id=row.id, head=Head(row.seq, leaf.hex(), row.after), own=row.balance)
+        return self._replace(own_id=row.id, head=Head(row.seq, link(leaf), row.after), own=row.balance)
 
 
 class SealedStates:
@@ -202,7 +202,7 @@ class PostgresTransaction:
         leaf = leaf_hash(body)
         self.leaves.append(leaf)
         self.rows.append(row)
-        self._heads[entry.session_id] = Head(row.seq, leaf.hex(), row.after)
+        self._heads[entry.session_id] = Head(row.seq, link(leaf), row.after)
         for balance in row.after:
             self._balances[balance.name] = balance
             if balance.name != row.session_id:

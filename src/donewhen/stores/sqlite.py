@@ -23,7 +23,7 @@ from donewhen.errors import LedgerError, LedgerFormatError, LedgerTamperedError,
 from donewhen.notes import Signer, Verifier
 from donewhen.stores import Cosigned, Sealed, forks
 from donewhen.stores.lock import Turnstile
-from donewhen.stores.log import LogState, check_signer, current_key, log_verifier, seal_nothing
+from donewhen.stores.log import LogState, check_signer, current_key, log_verifier, new_origin, seal_nothing
 from donewhen.stores.sqlite_connections import (
     Connections,
     connect,
@@ -284,7 +284,7 @@ class SQLiteStore(SQLiteReads):
         self._turnstile.enter()
         try:
             use_wal(connection, self._wait_seconds)
-            origin = f"donewhen.local/{self._random(8).hex()}"
+            origin = new_origin(self._random)
             vkey = None if self._signer is None else log_verifier(origin, self._signer).vkey
             migrate(connection, self.path, origin, vkey, seal_nothing(origin, self._signer).note)
         finally:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from donewhen.balance import Balance
-from donewhen.entry import GENESIS, LOG_SESSION, Entry, LedgerRow, decode, place
+from donewhen.entry import GENESIS, LOG_SESSION, Entry, LedgerRow, decode, link, place
 from donewhen.errors import LedgerError, LedgerTamperedError
 from donewhen.merkle import leaf_hash
 from donewhen.notes import Signer
@@ -114,7 +114,7 @@ class SQLiteTransaction:
         head = balance = None
         if own_id is not None:
             row, leaf = self._read(own_id, own_body)
-            head, balance = Head(row.seq, leaf.hex(), row.after), row.balance
+            head, balance = Head(row.seq, link(leaf), row.after), row.balance
         if other_id is not None and (own_id is None or other_id > own_id):
             balance = balance_in(self._read(other_id, other_body)[0], name)
         if head is not None and name not in self.new.heads:
@@ -139,7 +139,7 @@ class SQLiteTransaction:
         self._connection.execute("INSERT INTO entries (id, body) VALUES (?, ?)", (row.id, body.decode()))
         leaf = leaf_hash(body)
         self.leaves.append(leaf)
-        self.new.heads[entry.session_id] = Head(row.seq, leaf.hex(), row.after)
+        self.new.heads[entry.session_id] = Head(row.seq, link(leaf), row.after)
         for balance in row.after:
             self.new.balances[balance.name] = balance
             if balance.name != row.session_id:

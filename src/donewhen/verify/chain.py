@@ -14,6 +14,9 @@ from donewhen.entry import GENESIS
 from donewhen.errors import LedgerTamperedError
 from donewhen.verify.row import Row
 
+_BARE = b'{"at":"'
+"""How a row begins that leaves no balances."""
+
 Amounts = list[Any]
 """Turns, tokens, cost, tool calls. A cost of None is not known."""
 
@@ -26,7 +29,7 @@ class Chain:
     digest: str = GENESIS
     after: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """The balances as the newest row leaves them, as a row spells them."""
-    head: bytes = b'{"after":[],"at":"'
+    head: bytes = _BARE
     """How the next row begins, if it moves no balance."""
     held: dict[int, Amounts] = field(default_factory=dict[int, Amounts])
     """What is reserved and not closed, by the seq of its row."""
@@ -65,7 +68,7 @@ class Chain:
             spelled = orjson.dumps(self.after, None, canonical.STRICT)
         except TypeError:  # such a number, or a lone surrogate in a session's name
             spelled = canonical.dumps(self.after)
-        self.head = b'{"after":%b,"at":"' % spelled
+        self.head = b'{"after":%b,"at":"' % spelled if self.after else _BARE
 
     def limit(self) -> None:
         """Note the ceilings, after they have changed."""

@@ -47,7 +47,7 @@ class Levels:
     def path_of(self, session: str, row_id: int) -> tuple[str, ...]:
         """Return the names of the balances on a session's path before a row, its own last; empty if it was not opened."""
         found = self._source.newest_of(session, row_id)
-        return () if found is None else tuple([balance["budget"] for balance in orjson.loads(found)["after"]])
+        return () if found is None else tuple([balance["budget"] for balance in orjson.loads(found).get("after", ())])
 
     def is_touched(self, name: str, row_id: int) -> bool:
         """Tell whether another session's row before one moved a balance."""
@@ -57,5 +57,5 @@ class Levels:
         found = [self._source.newest_of(name, row_id), self._source.newest_listed(name, row_id)]
         rows: list[dict[str, Any]] = [orjson.loads(body) for body in found if body is not None]
         newest = max(rows, key=lambda row: row["id"], default=None)
-        balances: list[dict[str, Any]] = [] if newest is None else newest["after"]
+        balances: list[dict[str, Any]] = [] if newest is None else newest.get("after", [])
         return next((balance for balance in balances if balance["budget"] == name), None)

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from donewhen.entry import LOG_SESSION, RESERVED_PREFIX
+from donewhen.entry import LOG_SESSION, RESERVED_PREFIX, link
 from donewhen.errors import LedgerTamperedError
 from donewhen.kinds import BUDGET_PREFIX, EVERYTHING
 from donewhen.merkle import leaf_hash
@@ -91,7 +91,7 @@ class Rederivation:
         if not body.startswith(chain.head):
             raise _off_balance(row, body, chain)
         chain.seq += 1
-        chain.digest = leaf.hex()
+        chain.digest = link(leaf)
         self.touched = chain.above
 
     def warn(self, text: str) -> None:
@@ -121,8 +121,8 @@ class Rederivation:
         chain = Chain()
         for body in self._find_rows(row["session"], row["id"]):
             known = read_row(body)
-            chain.seq, chain.digest = known["seq"], leaf_hash(body).hex()
-            chain.after = orjson.loads(body)["after"]
+            chain.seq, chain.digest = known["seq"], link(leaf_hash(body))
+            chain.after = orjson.loads(body).get("after", [])
             if known["kind"] == "spec":
                 chain.specs.append(known["data"])
             elif known["kind"] == "open":
@@ -149,7 +149,7 @@ class Rederivation:
         """Put the balances that others may have moved since under a chain, as they are at the time of its next row."""
 
         def stated(name: str) -> dict[str, Any] | None:
-            return next((balance for balance in orjson.loads(body)["after"] if balance["budget"] == name), None)
+            return next((balance for balance in orjson.loads(body).get("after", ()) if balance["budget"] == name), None)
 
         session, own = row["session"], chain.own
         if own is None and row["kind"] == "open":
@@ -250,6 +250,10 @@ def _out_of_place(row: Row, chain: Chain) -> LedgerTamperedError:
 
 
 def _off_balance(row: Row, body: bytes, chain: Chain) -> LedgerTamperedError:
-    made = chain.head[len(b'{"after":') : -len(b',"at":"')].decode()
-    found = body[len(b'{"after":') : body.find(b',"at":"')].decode("utf-8", "replace")
-    return wrong(row, f"it leaves the balances {found[:400]}, where the rows before it make {made}")
+    return wrong(row, f"it leaves {_balances(body)[:400]}, where the rows before it make {_balances(chain.head)}")
+
+
+def _balances(begin: bytes) -> str:
+    """Return what a row says of balances, which is the first thing in it."""
+    said = begin[len(b'{"after":') : begin.find(b',"at":"')]
+    return f"the balances {said.decode('utf-8', 'replace')}" if begin.startswith(b'{"after":') else "no balances"

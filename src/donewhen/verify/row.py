@@ -19,10 +19,13 @@ from donewhen import canonical
 from donewhen.entry import DATA_FIELDS, VERSION, decode
 
 REQUIRED_FIELDS = 13
-"""How many fields every row has, `after` aside."""
+"""How many fields every row has."""
 
 _ATOMS = frozenset({str, int, bool, type(None)})
 _FLAGS = (0, 1)
+
+_BARE = b'{"at":"'
+"""How a row without balances begins."""
 
 _FIRST = b'{"after":['
 _NEXT = b'],"at":"'
@@ -42,10 +45,12 @@ def read_row(body: bytes) -> Row:
     Raises:
         LedgerFormatError: it is not the canonical spelling of a row of this format.
     """
-    rest = b"{" + body[body.find(_NEXT) + 2 :]
+    is_bare = body.startswith(_BARE)
+    rest = body if is_bare else b"{" + body[body.find(_NEXT) + 2 :]
     try:
         row = orjson.loads(rest)
-        if orjson.dumps(row, None, canonical.STRICT) == rest and _is_proper(row, rest) and body.startswith(_FIRST):
+        is_whole = is_bare or body.startswith(_FIRST)
+        if is_whole and orjson.dumps(row, None, canonical.STRICT) == rest and _is_proper(row, rest):
             return row
     except (KeyError, TypeError, ValueError):
         return _read_slowly(body)  # no JSON, no object, a field is missing, a number too large, a lone surrogate
@@ -55,7 +60,7 @@ def read_row(body: bytes) -> Row:
 def _read_slowly(body: bytes) -> Row:
     decode(body, strict=True)
     row: dict[str, Any] = json.loads(body)
-    del row["after"]
+    row.pop("after", None)
     return row
 
 
