@@ -74,7 +74,7 @@ class EraseLedger:
             return
         owner: str = opened.data["owner"]
         if owner == this_process():
-            is_busy = runs_here(self._store.path, session_id)
+            is_busy = runs_here(self._store.origin, session_id)
         else:
             # One that waits for a person has been let go of, even where its process goes on with something else.
             is_busy = is_alive(owner) is True and not _waits(rows, opened)

@@ -96,7 +96,11 @@ def open_session(
     )
     if not any(row.kind == "open" for row in ledger.rows(spec.session_id)):
         opening.protected = dict(protect())  # before the transaction: it may be slow, and may fail
-    opened = ledger.note_after(spec.session_id, opening.decide)
+    try:
+        opened = ledger.note_after(spec.session_id, opening.decide)
+    except BaseException:
+        opening.left = True  # it has claimed nothing: the rows are not stored, or nobody knows
+        raise
     # A crash here leaves a session without a turn: it can be opened again.
     session = Session(
         ledger=ledger,
@@ -113,7 +117,7 @@ def open_session(
         held_tools=frozenset(held_tools),
         protected=opening.protected,
     )
-    LIVE[ledger.path, spec.session_id] = session  # nobody else in this process may open it
+    LIVE[ledger.origin, spec.session_id] = session  # nobody else in this process may open it
     return session
 
 
@@ -140,6 +144,7 @@ class _Opening:
         self.above = above
         self.started_by = started_by
         self.now = now
+        self.left = False
         self.agreed = spec_hash(spec.what_it_does, spec.what_it_does_not, spec.done_looks_like, terms)
         self.protected: dict[str, str] = {}
         self.before: Progress | None = None
@@ -153,8 +158,11 @@ class _Opening:
         grounds = Grounds.of(self.ledger, self.now())
         self.before = before = read_progress(rows, grounds)
         if before is None:
-            return self._first_rows(stored, grounds.keyring)
+            drafts = self._first_rows(stored, grounds.keyring)
+            self._claim()
+            return drafts
         self._refuse_unless_open(before)
+        self._claim()
         self.protected = dict(before.first_open.data["protected"])
         self.repeats = repeats_of(rows)
         return self._reopening_rows(before)
@@ -188,9 +196,13 @@ class _Opening:
 
     def _is_busy(self, before: Progress) -> bool:
         if before.owner == this_process():
-            return runs_here(self.ledger.path, self.spec.session_id)
+            return runs_here(self.ledger.origin, self.spec.session_id)
         # A session that waits for a person has been let go of, even where its process goes on with something else.
         return bool(is_alive(before.owner)) and not before.is_waiting
+
+    def _claim(self) -> None:
+        # Within the transaction: another thread that comes right after it must find the session taken.
+        LIVE[self.ledger.origin, self.spec.session_id] = self
 
     def _first_rows(self, stored: LedgerRow | None, keyring: Keyring) -> list[Draft]:
         data: dict[str, Any] = {

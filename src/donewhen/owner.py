@@ -18,7 +18,7 @@ class Leavable(Protocol):
 
 
 LIVE: WeakValueDictionary[tuple[str, str], Leavable] = WeakValueDictionary()
-"""The sessions that this process has open, by ledger and id."""
+"""The sessions that this process has open, by log and id: one ledger may be named in several ways."""
 
 ENDED = "ended"
 """In place of a process's start: it was killed, and only its parent has not noticed yet."""
@@ -29,9 +29,9 @@ def this_process() -> str:
     return f"{_host()}:{os.getpid()}:{_started(os.getpid()) or '0'}"
 
 
-def runs_here(path: str, session_id: str) -> bool:
-    """Tell whether somebody in this process has a session of a ledger open and has not let go of it."""
-    live = LIVE.get((path, session_id))
+def runs_here(origin: str, session_id: str) -> bool:
+    """Tell whether somebody in this process has a session of a log open and has not let go of it."""
+    live = LIVE.get((origin, session_id))
     return live is not None and not live.left
 
 
