@@ -1,178 +1,159 @@
-"""One budget, many processes, some of them killed: what the provider served never passes it, and nothing is refused in vain."""
+"""One budget, many processes, some of them killed: what the provider itself counts never passes it, none is refused in vain.
+
+The provider is an HTTP server on loopback, and the processes call it through the official SDK under `guard`. Before it
+answers, it holds the ledger against what it has served by then; see tests/crowd.py.
+"""
 
 from __future__ import annotations
 
 import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from processes import ending
-from stores.kit import STORES, postgres_url, run_together, start
+from crowd import LEAST_CALL, Crowds, Town
+from stores.kit import STORES, postgres_url
 
-from donewhen.ledger import Ledger
-from donewhen.verify import verify_ledger
+from donewhen.testing import ProviderRequest
 
 BUDGET = 20_000
-LEAST_CALL = len("x") + 32 + 16
-"""What a call of these tests needs at least: its text, its overhead, and the least useful answer."""
+DEATHS = 150
+NOON = datetime(2026, 3, 28, 12, tzinfo=timezone.utc)
 
-WORKER = """
-import os, signal, sys
-from types import SimpleNamespace
-from donewhen.bounds import Request
-from donewhen.circuit_breaker import CircuitBreaker
-from donewhen.client import read_reply
-from donewhen.errors import CircuitBreakerError
-from donewhen.ledger import Ledger
-from donewhen.opening import open_session
-from donewhen.spec_writer import SpecResult
-
-path, served, deadly, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-book = os.open(served, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-steps = 0
-
-def maybe_die():
-    global steps
-    steps += 1
-    if steps == deadly:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-print("ready", flush=True)
-sys.stdin.readline()
-ledger = Ledger(path)
-breaker = CircuitBreaker(10**6, 10**9, output_fn=lambda _: None)
-session = open_session(SpecResult("a", "b", "c", f"s{number}-{os.getpid()}"), breaker, ledger, budget="acme/support")
-request = Request.of(model="m", messages=[{"role": "user", "content": "x"}], max_tokens=200)
-try:
-    while True:
-        permit = session.admit(request)
-        maybe_die()
-        used = permit.reserved.tokens  # a provider that uses all that it may
-        os.write(book, f"{used}\\n".encode())
-        maybe_die()
-        usage = SimpleNamespace(input_tokens=1, output_tokens=used - 1)
-        session.settle(permit, read_reply(SimpleNamespace(content=[], stop_reason="end_turn", usage=usage)))
-        maybe_die()
-except CircuitBreakerError as refused:
-    print(refused.reason)
-"""
+pytestmark = pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="no fork, or no such wait, there")
 
 
 @pytest.fixture(params=sorted(STORES))
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a ledger is that has a budget and one below it, which sets no ceiling of its own."""
+    """Where the ledger of a test is."""
     place = tmp_path / "ledger.db"
-    path = postgres_url(place) if request.param == "postgres" else str(place)
-    with Ledger(path) as ledger:
-        ledger.new_budget("acme", tokens=BUDGET, who="ann")
-        ledger.new_budget("acme/support", who="ann")
-    return path
+    return postgres_url(place) if request.param == "postgres" else str(place)
+
+
+@pytest.fixture(scope="module")
+def crowds() -> Iterator[Crowds]:
+    with Crowds() as crowds:
+        yield crowds
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Path:
-    """Where the provider writes what it served."""
-    return tmp_path / "served"
+def clock(tmp_path: Path) -> Path:
+    """A file with the time of all processes."""
+    return tmp_path / "clock"
 
 
-def served_in_all(served: Path) -> int:
-    return sum(map(int, served.read_text().split()))
+@pytest.fixture
+def town(path: str, clock: Path, crowds: Crowds) -> Iterator[Town]:
+    with Town(path, clock, crowds) as town:
+        yield town
 
 
-def test_sixteen_processes_use_a_budget_up_and_never_pass_it(path: str, served: Path) -> None:
-    said = run_together(16, WORKER, path, served, 0)
-    assert [out.split() for out in said] == [["budget:acme:token_ceiling"]] * 16
-    with Ledger(path) as ledger:
-        balance = ledger.find_budget("acme")
-        assert (balance.spent.tokens, balance.reserved.tokens) == (served_in_all(served), 0)
-    assert BUDGET - LEAST_CALL < served_in_all(served) <= BUDGET
-    assert verify_ledger(path, None).warnings == ()
+def test_sixteen_processes_use_a_budget_up_and_never_pass_it(town: Town) -> None:
+    for number in range(1, 6):
+        name = f"acme-{number}"
+        town.ledger.new_budget(name, tokens=BUDGET, who="ann")
+        town.cuts_every = 40 if number == 5 else 0  # in the last round some connections are cut, and are in doubt
+        refusals, _ = town.crowd(*[name] * 16, most_tokens=800)
+        assert refusals == [(name, f"budget:{name}:token_ceiling")] * 16
+        town.assert_used_up(name)
+        assert (town.balance(name).reserved.tokens > 0) == (number == 5)
 
 
-def test_processes_that_are_killed_leave_no_spend_uncounted(path: str, served: Path) -> None:
-    deaths = 0
-    for step in range(1, 10):  # after admit, after the call, after settle; and again, later
-        with start(WORKER, path, served, step, step) as process, ending(process):
-            process.communicate("go\n")
-        deaths += process.returncode == -9
-    assert deaths == 9
-    assert run_together(2, WORKER, path, served, 0) == ["budget:acme:token_ceiling\n"] * 2
-    with Ledger(path) as ledger:
-        balance = ledger.find_budget("acme")
-    doubtful = balance.reserved.tokens
-    assert balance.spent.tokens <= served_in_all(served) <= balance.used_tokens <= BUDGET
-    assert doubtful > 0
-    assert BUDGET - balance.used_tokens < LEAST_CALL
-    verify_ledger(path, None)
+def test_a_hundred_and_fifty_processes_that_are_killed_in_admit_call_and_settle_pass_no_budget(town: Town) -> None:
+    town.ledger.new_budget("acme", tokens=BUDGET, who="ann")
+    town.ledger.new_budget("acme/support", who="ann")  # which sets no ceiling of its own
+    refusals, died = town.crowd(*["acme/support"] * 8, deaths=DEATHS, raised="acme", step=5_000)
+    assert {reason for _, reason in refusals} == {"budget:acme:token_ceiling"}
+    assert sum(died.values()) == DEATHS
+    assert min(died["admit"], died["call"], died["settle"]) >= DEATHS // 10
+    doubt = town.balance("acme").reserved
+    assert doubt.turns >= died["call"] > 0  # each of those left a call of which nobody knows what came
+    town.assert_used_up("acme")
 
 
-DEATHS = 150
-ENOUGH = 100_000
-"""Tokens: more than so many processes use before they are killed."""
-
-MASSACRE = """
-import os, random, signal, sys, time
-from types import SimpleNamespace
-from donewhen.bounds import Request
-from donewhen.circuit_breaker import CircuitBreaker
-from donewhen.client import read_reply
-from donewhen.errors import CircuitBreakerError
-from donewhen.ledger import Ledger
-from donewhen.opening import open_session
-from donewhen.spec_writer import SpecResult
-
-path, served, wanted, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-book = os.open(served, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-chance = random.Random(seed)
-
-def work():
-    ledger = Ledger(path)
-    session = open_session(
-        SpecResult("a", "b", "c", f"s-{os.getpid()}"),
-        CircuitBreaker(10**6, 10**9, output_fn=lambda _: None),
-        ledger,
-        budget="acme/support",
-    )
-    request = Request.of(model="m", messages=[{"role": "user", "content": "x"}], max_tokens=16)
-    while True:
-        permit = session.admit(request)
-        os.write(book, f"{permit.reserved.tokens}\\n".encode())
-        usage = SimpleNamespace(input_tokens=1, output_tokens=permit.reserved.tokens - 1)
-        session.settle(permit, read_reply(SimpleNamespace(content=[], stop_reason="end_turn", usage=usage)))
-
-def begin():
-    child = os.fork()
-    if child:
-        return child
-    try:
-        work()
-    except CircuitBreakerError:
-        os._exit(0)
-    except BaseException as error:
-        print(repr(error), file=sys.stderr, flush=True)
-    os._exit(1)
-
-living, deaths = {begin() for _ in range(8)}, 0
-while deaths < wanted:
-    signal.sigtimedwait([], chance.uniform(0, 0.03))  # wherever they are by then
-    child = chance.choice(sorted(living))
-    os.kill(child, signal.SIGKILL)
-    living.remove(child)
-    deaths += os.waitpid(child, 0)[1] == signal.SIGKILL
-    living.add(begin())
-print(deaths, {os.waitpid(child, 0)[1] for child in living})
-"""
+def test_each_level_of_a_tree_binds_in_its_time(town: Town) -> None:
+    town.ledger.new_budget("acme", tokens=12_000, who="ann")
+    town.ledger.new_budget("acme/support", tokens=6_000, who="ann")
+    town.ledger.new_budget("acme/support/night", turns=9, who="ann")
+    town.ledger.new_budget("acme/sales", cost_microusd=3_000, who="ann")
+    leaves = ("acme/support", "acme/support/night", "acme/sales")
+    refusals, _ = town.crowd(*leaves * 3)
+    assert Counter(refusals) == {
+        ("acme/support", "budget:acme/support:token_ceiling"): 3,
+        ("acme/support/night", "budget:acme/support/night:turn_ceiling"): 3,
+        ("acme/sales", "budget:acme/sales:cost_ceiling"): 3,
+    }
+    town.assert_used_up("acme/support")
+    # A level is raised, and the next one binds; then the one above both.
+    town.ledger.change_budget("acme/support/night", {"turns": 99}, why="a long night", who="ann")
+    refusals, _ = town.crowd(*["acme/support/night"] * 3)
+    assert refusals == [("acme/support/night", "budget:acme/support:token_ceiling")] * 3
+    for budget, changes in {"acme/support": {"tokens": BUDGET}, "acme/sales": {"cost_microusd": None}}.items():
+        town.ledger.change_budget(budget, changes, why="more to do", who="ann")
+    refusals, _ = town.crowd(*leaves * 3)
+    assert Counter(refusals) == dict.fromkeys([(leaf, "budget:acme:token_ceiling") for leaf in leaves], 3)
+    town.assert_used_up("acme")
+    for leaf in leaves:
+        town.assert_held(leaf)
+    assert town.served("acme/support") + town.served("acme/sales") == town.served()
 
 
-@pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="no fork, or no such wait, there")
-def test_a_hundred_and_fifty_processes_that_are_killed_anywhere_pass_no_budget(path: str, served: Path) -> None:
-    with Ledger(path) as ledger:
-        ledger.change_budget("acme", {"tokens": ENOUGH}, why="more to do", who="ann")
-    with start(MASSACRE, path, served, DEATHS, 7) as process:
-        said, fault = process.communicate()
-    assert (said, fault) == (f"{DEATHS} {{0}}\n", "")
-    with Ledger(path) as ledger:
-        balance = ledger.find_budget("acme")
-    assert balance.spent.tokens <= served_in_all(served) <= balance.used_tokens <= ENOUGH
-    assert ENOUGH - balance.used_tokens < LEAST_CALL
-    verify_ledger(path, None)
+@pytest.mark.parametrize(("per", "step"), [("day", timedelta(hours=24)), ("hours:2", timedelta(hours=2, minutes=5))])
+def test_a_period_that_ends_while_processes_call_gives_each_period_its_own(
+    town: Town, per: str, step: timedelta
+) -> None:
+    town.set_clock(NOON)
+    town.ledger.new_budget("acme", tokens=6_000, per=per, who="ann")
+
+    def half_way(request: ProviderRequest) -> None:
+        if town.since == 0 and town.served() > 3_000:
+            town.since = request.number  # others are on their way, reserved in one period and settled in the next
+            town.set_clock(NOON + step)
+
+    town.before_each = half_way
+    refusals, _ = town.crowd(*["acme"] * 8)
+    assert refusals == [("acme", "budget:acme:token_ceiling")] * 8
+    in_the_first = town.served_in_all() - town.served()
+    assert 3_000 < in_the_first <= 6_000
+    town.assert_held("acme")
+    assert 6_000 - town.balance("acme").used_tokens < LEAST_CALL
+    # And once more, when nobody is on the way: all of it is there again.
+    town.since = len(town.provider.requests)
+    town.set_clock(NOON + 2 * step)
+    town.crowd(*["acme"] * 4)
+    town.assert_used_up("acme")
+
+
+def test_a_budget_that_is_lowered_below_what_is_spent_lets_no_further_call_go(town: Town) -> None:
+    town.ledger.new_budget("acme", tokens=BUDGET, who="ann")
+    came, lowered, is_lowered, one_by_one = [], [], threading.Event(), threading.Lock()
+
+    def lower(request: ProviderRequest) -> None:
+        """Let some calls come together, then lower the budget while they are under way."""
+        if town.served() < 4_000:
+            return
+        with one_by_one:
+            came.append(request.number)
+            if len(came) == 4:
+                town.is_held = False
+                lowered.append(town.ledger.change_budget("acme", {"tokens": 1_000}, why="too much", who="ann"))
+                is_lowered.set()
+        assert is_lowered.wait(60)
+
+    town.before_each = lower
+    refusals, _ = town.crowd(*["acme"] * 8)
+    assert refusals == [("acme", "budget:acme:token_ceiling")] * 8
+    (row,) = lowered
+    balance = town.balance("acme")
+    assert row.after[0].reserved.turns >= 4  # of as many processes, and each of them was served
+    assert (balance.spent.tokens, balance.reserved.tokens) == (town.served(), 0)
+    assert 4_000 < town.served() <= row.after[0].used_tokens
+    assert [entry for entry in town.ledger.iter_rows() if entry.kind == "reserve" and entry.id > row.id] == []
+    # Raised above what is spent, it lets go what there is room for, and no more.
+    town.is_held, town.before_each = True, lambda _request: None
+    town.ledger.change_budget("acme", {"tokens": balance.spent.tokens + 1_000}, why="a little more", who="ann")
+    town.crowd(*["acme"] * 8)
+    town.assert_used_up("acme")

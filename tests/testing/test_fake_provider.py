@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from typing import Any
 
 import pytest
@@ -154,6 +155,16 @@ def test_faults_are_not_billed_unless_work_came_before_them(provider: FakeProvid
     assert provider.served.total == 0
     ask(provider)
     assert provider.served.total == 7
+
+
+def test_what_each_request_was_billed_is_told_by_its_number(provider: FakeProvider) -> None:
+    provider.script(Answer("abcd"), Fault(503), Cut(Answer("abcdefgh")))
+    for _ in range(2):
+        post(provider, MESSAGES, model="m", max_tokens=10, messages=HI)
+    with pytest.raises(HTTPException):
+        post(provider, MESSAGES, model="m", max_tokens=10, messages=HI)
+    assert provider.billed == {1: Usage(4, 1), 3: Usage(4, 2)}
+    assert sum(used.total for used in provider.billed.values()) == provider.served.total
 
 
 def test_many_threads_are_served_and_billed_once_each() -> None:

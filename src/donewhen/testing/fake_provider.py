@@ -65,6 +65,7 @@ class FakeProvider:
         self._requests: list[ProviderRequest] = []
         self._counted: list[dict[str, Any]] = []
         self._served = NO_USAGE
+        self._billed: dict[int, Usage] = {}
         self._failures: list[BaseException] = []
         self._arrivals = threading.Condition(self._lock)
         self._closing = threading.Event()
@@ -98,6 +99,12 @@ class FakeProvider:
         """Return what was billed, by kind, replies that never arrived included."""
         with self._lock:
             return self._served
+
+    @property
+    def billed(self) -> dict[int, Usage]:
+        """Return what was billed for each request that was answered, by its number; `served` is the sum."""
+        with self._lock:
+            return dict(self._billed)
 
     def wait_for_requests(self, number: int, *, timeout_seconds: float = 5.0) -> None:
         """Wait until so many requests have arrived.
@@ -209,6 +216,7 @@ class FakeProvider:
         spoken = speak(answer, request, self._count, honours_max_tokens=self._honours_max_tokens)
         with self._lock:
             self._served = _add(self._served, spoken.used)
+            self._billed[request.number] = spoken.used
         return spoken
 
     def _wait(self, hang: Hang, connection: Connection) -> None:
