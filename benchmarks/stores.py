@@ -1,11 +1,12 @@
-"""Reservations and settlements a second, of many processes on one hot log, beside a bare conditional UPDATE.
+"""Reservations and settlements a second, of many processes on one hot budget, beside a bare conditional UPDATE.
 
     python benchmarks/stores.py [--postgres URL]
 
-Every process has a session of its own in one log, reserves and settles, signed and sealed. The yardstick does what a
-counter needs and no more: it raises a number if it stays under a ceiling, and inserts a row of the same size, in one
-transaction. Both wait for the disk, and both run in the same minute on the same server. Without --postgres only SQLite
-is measured. The database must have a ledger's schema (`donewhen store init`), and the role may make a table.
+Every process has a session of its own under one budget, reserves and settles, signed and sealed. The yardstick does what
+a counter needs and no more: it raises a number if it stays under a ceiling, and inserts a row of the same size, in one
+transaction. Both wait for the disk, and both run in the same minute on the same server, round by round; a share is the
+median of the rounds' shares. Without --postgres only SQLite is measured. The database must have a ledger's schema
+(`donewhen store init`), and the role may make a table.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 import sqlite3
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,23 +30,35 @@ from donewhen.ledger import Draft, Ledger
 from donewhen.notes import LocalSigner
 
 PROCESSES = (1, 4, 16)
+LOGS = 4
 SEED = bytes(32)
+BUDGET = "hot"
 CEILINGS = [None, 10**12, None, None, None, None]
-RESERVE = {"reserve": [1, 100, None, 0], "model": "m", "max_tokens": 10, "input_bound": 90, "attempt": 1}
+TOKENS = 100
+RESERVE = {"reserve": [1, TOKENS, None, 0], "model": "m", "max_tokens": 10, "input_bound": 90, "attempt": 1}
 USED = {"model": "m", "usage": {"input": 80, "output": 10, "cache_read": 0, "cache_write": 0}, "cost_microusd": None}
 
 Step = Callable[[], object]
+Make = Callable[[int], Step]
+
+
+def begin(place: str) -> Make:
+    """Begin a ledger with its budget, and return what makes the step of each process."""
+    with Ledger(place, signer=LocalSigner("bench", SEED)) as ledger:
+        ledger.new_budget(BUDGET, tokens=10**12, who="bench")
+    return partial(ledger_step, place)
 
 
 def ledger_step(place: str, number: int) -> Step:
     """Return what reserves and, the next time, settles: each is one transaction."""
     ledger = Ledger(place, signer=LocalSigner("bench", SEED))
     session = f"session-{number}-{os.getpid()}"
-    opening = {"spec_hash": "0" * 64, "ceilings": CEILINGS, "owner": "h:1:1", "resumes": False}
+    opening = {"spec_hash": "0" * 64, "ceilings": CEILINGS, "owner": "h:1:1", "resumes": False, "budget": BUDGET}
     ledger.note(Draft(Entry(kind="open", session_id=session, state_origin="open", data=opening)))
     held: list[int] = []
 
-    def reserve(_: Balance) -> Draft:
+    def reserve(balances: Sequence[Balance]) -> Draft:
+        assert all(one.used_tokens + TOKENS <= (one.ceilings.tokens or 0) for one in balances)
         return Draft(Entry(kind="reserve", session_id=session, state_origin="reserve", turn_count=1, data=RESERVE))
 
     def settle(seq: int) -> Any:
@@ -78,35 +91,37 @@ def bare_sqlite(path: str, _number: int) -> Step:
     return step
 
 
-def bare_postgres(url: str, _number: int) -> Step:
+def bare_postgres(url: str, table: int, _number: int) -> Step:
     import psycopg
 
-    connection = psycopg.connect(url.partition("#")[0], autocommit=True)
+    connection = psycopg.connect(url, autocommit=True)
+    raise_it = f"UPDATE bare_counter_{table} SET used = used + 1 WHERE id = 1 AND used + 1 <= ceiling".encode()
+    insert = f"INSERT INTO bare_{table} (body) VALUES (%s)".encode()
 
     def step() -> None:
         connection.execute("BEGIN")
-        connection.execute("UPDATE bare_counter SET used = used + 1 WHERE id = 1 AND used + 1 <= ceiling")
-        connection.execute("INSERT INTO bare (body) VALUES (%s)", (ROW,))
+        connection.execute(raise_it)
+        connection.execute(insert, (ROW,))
         connection.execute("COMMIT")
 
     return step
 
 
-def work(make: Callable[[int], Step], number: int, seconds: float, ready: Any, results: Any) -> None:
+def work(make: Make, number: int, seconds: float, ready: Any, results: Any) -> None:
     step = make(number)
     step()
     step()
     ready.wait()
-    done, worst, begun = 0, 0.0, time.perf_counter()
+    waits: list[float] = []
+    begun = time.perf_counter()
     while (at := time.perf_counter()) - begun < seconds:
         step()
-        done += 1
-        worst = max(worst, time.perf_counter() - at)
-    results.put((done, worst))
+        waits.append(time.perf_counter() - at)
+    results.put(waits)
 
 
-def measure(makes: list[Callable[[int], Step]], seconds: float) -> tuple[float, float]:
-    """Run one process for each, all at once; return steps a second and the longest step."""
+def measure(makes: Sequence[Make], seconds: float) -> tuple[float, list[float]]:
+    """Run one process for each, all at once; return steps a second and how long each step took, in order of length."""
     context = multiprocessing.get_context("spawn")
     ready, results = context.Barrier(len(makes)), context.Queue()
     processes = [
@@ -117,11 +132,11 @@ def measure(makes: list[Callable[[int], Step]], seconds: float) -> tuple[float, 
     found = [results.get() for _ in processes]
     for process in processes:
         process.join()
-    return sum(done for done, _ in found) / seconds, max(worst for _, worst in found)
+    waits = sorted(wait for one in found for wait in one)
+    return len(waits) / seconds, waits
 
 
-def prepare_sqlite(folder: Path) -> tuple[str, str]:
-    bare = str(folder / "bare.db")
+def prepare_sqlite(bare: str) -> None:
     connection = sqlite3.connect(bare)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("CREATE TABLE counter (id INTEGER PRIMARY KEY, used INTEGER, ceiling INTEGER)")
@@ -129,48 +144,63 @@ def prepare_sqlite(folder: Path) -> tuple[str, str]:
     connection.execute("CREATE TABLE bare (id INTEGER PRIMARY KEY, body TEXT)")
     connection.commit()
     connection.close()
-    return str(folder / "ledger.db"), bare
 
 
 def prepare_postgres(url: str) -> None:
     import psycopg
 
-    with psycopg.connect(url.partition("#")[0], autocommit=True) as connection:
-        connection.execute("DROP TABLE IF EXISTS bare, bare_counter")
-        connection.execute("CREATE TABLE bare_counter (id int PRIMARY KEY, used bigint, ceiling bigint)")
-        connection.execute("INSERT INTO bare_counter VALUES (1, 0, 1000000000)")
-        connection.execute("CREATE TABLE bare (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text)")
+    with psycopg.connect(url, autocommit=True) as connection:
+        for table in range(LOGS):
+            for statement in (
+                f"DROP TABLE IF EXISTS bare_{table}, bare_counter_{table}",
+                f"CREATE TABLE bare_counter_{table} (id int PRIMARY KEY, used bigint, ceiling bigint)",
+                f"INSERT INTO bare_counter_{table} VALUES (1, 0, 1000000000)",
+                f"CREATE TABLE bare_{table} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text)",
+            ):
+                connection.execute(statement.encode())
 
 
-def compare(title: str, ours: Callable[[int], Step], bare: Callable[[int], Step], options: Any) -> None:
+def compare(title: str, ours: Make, bare: Make, options: Any) -> None:
     rows: list[tuple[str, str]] = []
     for count in PROCESSES:
-        seen: dict[str, list[tuple[float, float]]] = {"ledger": [], "bare": []}
+        processes = "1 process" if count == 1 else f"{count} processes"
+        rates: dict[str, list[float]] = {"ledger": [], "bare": []}
+        waits: dict[str, list[float]] = {"ledger": [], "bare": []}
         for _ in range(options.rounds):
             for name, make in (("ledger", ours), ("bare", bare)):
-                seen[name].append(measure([make] * count, options.seconds))
-        each = {name: statistics.median(rate for rate, _ in found) for name, found in seen.items()}
-        worst = {name: max(wait for _, wait in found) for name, found in seen.items()}
-        processes = "1 process" if count == 1 else f"{count} processes"
-        rows.append((f"{processes}, ledger", f"{each['ledger']:,.0f} a second, worst wait {worst['ledger']:.3f} s"))
-        rows.append((f"{processes}, bare", f"{each['bare']:,.0f} a second, worst wait {worst['bare']:.3f} s"))
-        rows.append((f"{processes}, ledger for each bare", f"{each['ledger'] / each['bare']:.0%}"))
+                rate, waited = measure([make] * count, options.seconds)
+                rates[name].append(rate)
+                waits[name].extend(waited)
+        for name, each in rates.items():
+            slow, worst = sorted(waits[name])[-len(waits[name]) // 100], max(waits[name])
+            said = (
+                f"{statistics.median(each):,.0f} a second; one wait in a hundred over {slow:.3f} s, worst {worst:.3f} s"
+            )
+            rows.append((f"{processes}, {name}", said))
+        shares = [one / other for one, other in zip(rates["ledger"], rates["bare"], strict=True)]
+        said = f"{statistics.median(shares):.0%} ({min(shares):.0%} to {max(shares):.0%})"
+        rows.append((f"{processes}, ledger for each bare", said))
     show(title, rows, as_json=options.json)
 
 
 def compare_logs(url: str, options: Any) -> None:
-    """Four logs with four writers each, beside one log with four."""
-    run = os.getpid()
-    one = [partial(ledger_step, f"{url}#one-{run}")] * 4
-    four = [partial(ledger_step, f"{url}#four-{run}-{number // 4}") for number in range(16)]
-    rates = [(measure(one, options.seconds)[0], measure(four, options.seconds)[0]) for _ in range(options.rounds)]
-    alone, together = (statistics.median(column) for column in zip(*rates, strict=True))
-    rows = [
-        ("one log, four writers", f"{alone:,.0f} a second"),
-        ("four logs, four writers each", f"{together:,.0f} a second"),
-        ("times as many", f"{together / alone:.2f}"),
-    ]
-    show("Logs beside each other on PostgreSQL", rows, as_json=options.json)
+    """Four budgets in logs of their own with four writers each, beside one with four; and the same of bare tables."""
+    ours = [begin(f"{url}#four-{os.getpid()}-{log}") for log in range(LOGS)]
+    bare = [partial(bare_postgres, url, table) for table in range(LOGS)]
+    rows: list[tuple[str, str]] = []
+    rates: dict[str, list[tuple[float, float]]] = {"ledger": [], "bare": []}
+    for _ in range(options.rounds):
+        for name, makes in (("ledger", ours), ("bare", bare)):
+            alone, together = (measure(some * 4, options.seconds)[0] for some in (makes[:1], makes))
+            rates[name].append((alone, together))
+    for name, found in rates.items():
+        alone, together = (statistics.median(column) for column in zip(*found, strict=True))
+        times = [more / one for one, more in found]
+        rows.append((f"{name}: one with four writers", f"{alone:,.0f} a second"))
+        rows.append((f"{name}: four with four writers each", f"{together:,.0f} a second"))
+        said = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
+        rows.append((f"{name}: times as many", said))
+    show("Budgets beside each other on PostgreSQL", rows, as_json=options.json)
 
 
 def main() -> None:
@@ -179,16 +209,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds of a round")
     parser.add_argument("--folder", type=Path, default=None, help="a folder on the disk to measure")
     parser.add_argument("--postgres", metavar="URL", help="a PostgreSQL database with a ledger's schema")
+    parser.add_argument("--skip-sqlite", action="store_true", help="measure PostgreSQL alone")
     parser.add_argument("--json", action="store_true", help="print one JSON object a table")
     options = parser.parse_args()
-    with scratch(options.folder or Path.cwd()) as folder:
-        ledger, bare = prepare_sqlite(folder)
-        compare("One hot log on SQLite", partial(ledger_step, ledger), partial(bare_sqlite, bare), options)
+    if not options.skip_sqlite:
+        with scratch(options.folder or Path.cwd()) as folder:
+            bare = str(folder / "bare.db")
+            prepare_sqlite(bare)
+            ours = begin(str(folder / "ledger.db"))
+            compare("One hot budget on SQLite", ours, partial(bare_sqlite, bare), options)
     if options.postgres:
         url = options.postgres.partition("#")[0]
         prepare_postgres(url)
-        ours = partial(ledger_step, f"{url}#hot-{os.getpid()}")
-        compare("One hot log on PostgreSQL", ours, partial(bare_postgres, url), options)
+        ours = begin(f"{url}#hot-{os.getpid()}")
+        compare("One hot budget on PostgreSQL", ours, partial(bare_postgres, url, 0), options)
         compare_logs(url, options)
 
 
