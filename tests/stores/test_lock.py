@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 from stores.kit import an_entry, open_sqlite, run_together, say, start
@@ -10,7 +11,13 @@ from stores.kit import an_entry, open_sqlite, run_together, say, start
 from donewhen.errors import LedgerUnavailableError
 from donewhen.ledger import Ledger
 from donewhen.stores import lock
-from donewhen.stores.lock import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Turnstile
+from donewhen.stores.lock import (
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    SPELL_SECONDS,
+    STALLED_SECONDS,
+    Turnstile,
+)
 from donewhen.testing import FakeClock
 
 pytestmark = pytest.mark.skipif(lock.fcntl is None, reason="there is no flock here")
@@ -45,36 +52,110 @@ def test_who_waits_gives_up_after_the_longest_wait(turnstiles, clock) -> None:
     assert (clock.slept[0], max(clock.slept)) == (FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
 
 
-def test_who_gave_up_does_not_stand_in_the_queue_any_more(turnstiles) -> None:
+def test_who_gave_up_does_not_stand_in_the_queue_any_more(turnstiles, clock) -> None:
     turnstiles[0].enter()
     with pytest.raises(TimeoutError):
         turnstiles[1].enter()
     turnstiles[0].leave()
+    before = clock.slept
     turnstiles[2].enter()
     with pytest.raises(TimeoutError):
         turnstiles[0].enter()
+    turnstiles[2].leave()
+    turnstiles[1].enter()
+    assert sum(clock.slept[len(before) :]) < 5.1  # those of the one that gave up
 
 
-def test_who_has_just_been_through_stands_behind_the_one_who_waits(tmp_path, clock) -> None:
-    order: list[str] = []
-    first, second, third = (Turnstile(str(tmp_path / "x"), 1.0, clock.monotonic, clock.sleep) for _ in range(3))
+def test_who_gives_up_while_another_stands_behind_calls_that_one(turnstiles, clock) -> None:
+    first, second, third = turnstiles
     first.enter()
 
-    def while_second_waits(seconds: float) -> None:
-        clock.sleep(seconds)
-        if not order:
-            order.append("second waits")
-            with pytest.raises(TimeoutError):
-                third.enter()  # the queue is taken
-            first.leave()
+    def interrupted(seconds: float) -> None:
+        with pytest.raises(TimeoutError):
+            third.enter()
+        third._draw(third._files[0], 9.0)
+        raise KeyboardInterrupt
 
-    second._pause = while_second_waits
-    second.wait_seconds = 10.0
+    second._pause, third.wait_seconds = interrupted, 0.0
+    with pytest.raises(KeyboardInterrupt):
+        second.enter()
+    following, called = lock._read(third._files[0])
+    assert (following, called) == (2, 1)  # the ticket of the third
+    assert clock.slept == ()
+
+
+def test_the_ticket_of_one_that_died_costs_those_behind_it_one_wait(turnstiles, clock) -> None:
+    first, second, third = turnstiles
+    first.enter()
+    first._draw(first._files[0], 9.0)  # whoever drew this one never comes
+    first._spell_ends = 0.0
+    first.leave()
     second.enter()
-    order.append("second goes")
-    assert order == ["second waits", "second goes"]
-    for turnstile in (first, second, third):
-        turnstile.close()
+    assert STALLED_SECONDS <= sum(clock.slept) < 2 * STALLED_SECONDS
+    second.leave()
+    before = clock.slept
+    third.enter()
+    assert clock.slept == before
+
+
+def test_who_has_just_been_through_comes_again_at_once_until_its_spell_is_over(turnstiles, clock) -> None:
+    first, second, _ = turnstiles
+    first.enter()
+    first.leave()
+    second._files = second._open()
+    lock._write(second._files[0], lock._NEXT, 1)  # as if another one had drawn a ticket, and were not called
+    clock.move(SPELL_SECONDS / 2)
+    first.enter()
+    first.leave()
+    assert clock.slept == ()
+    clock.move(SPELL_SECONDS / 2)
+    first.enter()
+    assert sum(clock.slept) >= STALLED_SECONDS
+
+
+def test_who_waits_is_let_through_in_turn_and_who_was_through_stands_behind(tmp_path) -> None:
+    """Four that wait for a fifth, whichever of them the system lets run."""
+    order: list[str] = []
+    path = str(tmp_path / "x")
+    holder = Turnstile(path, 60.0)
+    holder.enter()
+    threads = []
+    for number in range(4):
+
+        def go(name: str = f"{number}") -> None:
+            turnstile = Turnstile(path, 60.0)
+            for again in ("", " again"):
+                turnstile.enter()
+                order.append(name + again)
+                turnstile._spell_ends = 0.0  # it is over
+                turnstile.leave()
+            turnstile.close()
+
+        threads.append(threading.Thread(target=go))
+        threads[-1].start()
+        while lock._read(holder._files[0])[0] != number + 1:  # until it has drawn its ticket
+            continue
+    holder.leave()
+    for thread in threads:
+        thread.join()
+    holder.close()
+    firsts = [name for name in order if "again" not in name]
+    assert firsts == ["0", "1", "2", "3"]
+    assert order.index("3") < order.index("1 again")
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 16, b"\xff" * 8, b"\0" * 8 + b"\xff" * 8, b"\1" * 40])
+def test_numbers_that_make_no_sense_cost_one_pause_and_are_mended(turnstiles, clock, content: bytes) -> None:
+    with open(turnstiles[0].path + "-queue", "wb") as queue:
+        queue.write(content)
+    turnstiles[0].enter()
+    turnstiles[0].leave()
+    assert sum(clock.slept) < 2 * STALLED_SECONDS
+    before = clock.slept
+    turnstiles[1].enter()
+    assert clock.slept == before
+    with pytest.raises(TimeoutError):
+        turnstiles[2].enter()
 
 
 def test_an_interrupted_wait_leaves_the_queue_free(turnstiles) -> None:
