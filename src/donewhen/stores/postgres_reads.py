@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -80,14 +81,15 @@ def session_of(key: str) -> str:
     return found
 
 
-class PostgresReads:
+class PostgresReads(ABC):
     """The reading half of `PostgresStore`: each method is a query or two."""
 
     _address: Address
 
+    @abstractmethod
     def _read(self, query: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         """Run one query about this log on a connection of its own."""
-        raise NotImplementedError
+        ...
 
     def read_session(self, session_id: str, kinds: Sequence[str] | None = None) -> list[LedgerRow]:
         """Return the rows of a session in order, of these kinds or of all."""

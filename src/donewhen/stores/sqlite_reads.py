@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -38,12 +39,13 @@ _COSIGNED_AT = "SELECT size, vkey, line, at FROM cosigned WHERE size = ? ORDER B
 _TEXT = "SELECT salt, body FROM texts WHERE entry_id = ? AND label = ? AND salt IS NOT zeroblob(32)"
 
 
-class SQLiteReads:
+class SQLiteReads(ABC):
     """The reading half of `SQLiteStore`: each method is a query or two."""
 
+    @abstractmethod
     def _read(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
         """Run one query on the reading connection."""
-        raise NotImplementedError
+        ...
 
     def read_session(self, session_id: str, kinds: Sequence[str] | None = None) -> list[LedgerRow]:
         """Return the rows of a session in order, of these kinds or of all."""
