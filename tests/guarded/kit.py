@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,10 @@ from donewhen.testing import FakeProvider
 
 SDKS = {"anthropic": "messages", "openai": "chat", "openai responses": "responses"}
 WAYS = (*SDKS, *[f"async {name}" for name in SDKS])
+DOORS = ("created", "streamed", "helper", "parsed", "raw", "raw body")
+"""The ways into each endpoint: create, with stream=True, stream(), parse, with_raw_response, with_streaming_response."""
+
+STREAMS = ("streamed", "helper")
 TOOL = {"name": "look", "description": "looks", "input_schema": {"type": "object", "properties": {}}}
 
 
@@ -32,6 +37,8 @@ class Desk:
         self.is_async = way.startswith("async ")
         self.wire = SDKS[way.removeprefix("async ")]
         self.slept: list[float] = []
+        self.heard: list[Any] = []
+        self.is_heard = asyncio.Event()
         self._loop = asyncio.new_event_loop() if self.is_async else None
         self.bare = self._make_bare()
         self.client = guard(
@@ -113,13 +120,17 @@ class Desk:
     def close(self, stream: Any) -> None:
         self.run(stream.close())
 
-    def helper(self, text: str = "hello", most: int = 100, *, leave_early: bool = False, **more: Any) -> Any:
-        """Read a reply by the SDK's helper `stream(...)`, and return what it makes of it."""
-        final = {
+    @property
+    def _final(self) -> str:
+        return {
             "messages": "get_final_message",
             "chat": "get_final_completion",
             "responses": "get_final_response",
         }[self.wire]
+
+    def helper(self, text: str = "hello", most: int = 100, *, leave_early: bool = False, **more: Any) -> Any:
+        """Read a reply by the SDK's helper `stream(...)`, and return what it makes of it."""
+        final = self._final
         made = self.endpoint().stream(**self.arguments(text, most, **more))
         if not self.is_async:
             with made as stream:
@@ -132,6 +143,60 @@ class Desk:
                 return await getattr(stream, final)()
 
         return self.run(main())
+
+    def through(self, door: str) -> str:
+        """Make a call by one of `DOORS`, and return the text that comes out of it."""
+        return self.run(self.acalled(door) if self.is_async else self._called(door))
+
+    def _called(self, door: str) -> str:
+        arguments, at = self.arguments("hello", 100), self.endpoint()
+        if door == "created":
+            return self.text_of(at.create(**arguments))
+        if door == "parsed":
+            return self.text_of(at.parse(**arguments))
+        if door == "raw":
+            return self.text_of(at.with_raw_response.create(**arguments).parse())
+        if door == "raw body":
+            with at.with_streaming_response.create(**arguments) as response:
+                return self._agreeing(b"".join(response.iter_bytes()), response.parse())
+        if door == "streamed":
+            with at.create(**arguments, stream=True) as stream:
+                return self.text_in(list(stream))
+        with at.stream(**arguments) as helper:
+            return self._text_of_incomplete(list(helper)) or self.text_of(getattr(helper, self._final)())
+
+    async def acalled(self, door: str) -> str:
+        """Make a call by one of `DOORS` with an asynchronous client; the events of a stream are `heard`."""
+        arguments, at = self.arguments("hello", 100), self.endpoint()
+        self.heard.clear()
+        if door == "created":
+            return self.text_of(await at.create(**arguments))
+        if door == "parsed":
+            return self.text_of(await at.parse(**arguments))
+        if door == "raw":
+            parsed = (await at.with_raw_response.create(**arguments)).parse()
+            return self.text_of(await parsed if inspect.isawaitable(parsed) else parsed)
+        if door == "raw body":
+            async with at.with_streaming_response.create(**arguments) as response:
+                body = b"".join([part async for part in response.iter_bytes()])
+                return self._agreeing(body, await response.parse())
+        made = await at.create(**arguments, stream=True) if door == "streamed" else at.stream(**arguments)
+        async with made as stream:
+            async for event in stream:
+                self.heard.append(event)
+                self.is_heard.set()
+            if door == "streamed":
+                return self.text_in(self.heard)
+            return self._text_of_incomplete(self.heard) or self.text_of(await getattr(stream, self._final)())
+
+    def _text_of_incomplete(self, events: list[Any]) -> str | None:
+        """Return the text of a response that was cut off, of which the SDK's helper makes nothing."""
+        last = events[-1]
+        return last.response.output_text if getattr(last, "type", "") == "response.incomplete" else None
+
+    def _agreeing(self, body: bytes, response: Any) -> str:
+        assert json.loads(body)["id"] == response.id
+        return self.text_of(response)
 
     def text_of(self, response: Any) -> str:
         if self.wire == "messages":

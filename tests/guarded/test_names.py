@@ -19,7 +19,7 @@ from donewhen.testing import Answer
 UNBOUNDED = {
     "messages": [
         "messages.batches",
-        "beta.messages.tool_runner",
+        "beta.messages.thread",
         "beta.files",
         "beta.agents",
         "files",
@@ -38,7 +38,7 @@ UNBOUNDED = {
         "beta.threads",
         "completions",
     ],
-    "responses": ["responses.connect", "responses.with_streaming_response", "vector_stores", "conversations", "videos"],
+    "responses": ["responses.connect", "with_streaming_response", "vector_stores", "conversations", "videos"],
 }
 
 

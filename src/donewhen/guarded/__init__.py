@@ -20,7 +20,7 @@ from donewhen.errors import NotGovernedError
 from donewhen.guarded.facade import GuardedClient, is_guarded, names_of
 from donewhen.guarded.plain import is_given, plain
 from donewhen.guarded.streams import OpenStreams
-from donewhen.guarded.turn import Terms, Turn
+from donewhen.guarded.turn import Terms, Turn, Unusable
 from donewhen.guarded.wire import Body, Wire
 from donewhen.guarded.wire_chat import ChatWire
 from donewhen.guarded.wire_messages import MessagesWire
@@ -37,7 +37,10 @@ FREE = frozenset({"/v1/messages/count_tokens"})
 """What is posted without being billed."""
 
 RAW_HEADER = "x-stainless-raw-response"
-"""With which both SDKs mark a call of ``with_raw_response``."""
+"""With which both SDKs mark a call of ``with_raw_response`` or ``with_streaming_response``.
+
+Without ``stream=True`` either is read whole by its ``parse``, and can be read again after that.
+"""
 
 
 def guard(
@@ -99,7 +102,7 @@ def _guarded(client: object, terms: Terms) -> GuardedClient:
         given = type(retries) is int
         return _guarded(made, replace(terms, max_attempts=retries + 1) if given else terms)
 
-    return GuardedClient(inner, names, again)
+    return GuardedClient(inner, names, terms.session, again)
 
 
 def _retries_of(client: object) -> int:
@@ -131,8 +134,15 @@ class _Door:
         is_raw = _is_raw(options, streams=bool(how.get("stream")))
 
         def send(body: Body) -> Any:
-            response = self._send(cast_to, _with_body(options, body), **how)
-            return response, response.parse() if is_raw else response
+            sent = _Sent(options, body)
+            try:
+                response = self._send(cast_to, sent.options, **how)
+            except Exception as error:  # noqa: BLE001 - raised again, at once or once the reply is settled
+                return sent.refused(error)
+            try:
+                return response, response.parse() if is_raw else response
+            except Exception as error:  # noqa: BLE001 - it is raised again where the caller parses
+                return response, sent.reply_or(error)
 
         return Turn(terms=self._terms, wire=wire, body=_body_of(options), send=send).make()
 
@@ -143,9 +153,16 @@ class _Door:
         is_raw = _is_raw(options, streams=bool(how.get("stream")))
 
         async def send(body: Body) -> Any:
-            response = await self._send(cast_to, _with_body(options, body), **how)
-            parsed = response.parse() if is_raw else response
-            return response, (await parsed if inspect.isawaitable(parsed) else parsed)
+            sent = _Sent(options, body)
+            try:
+                response = await self._send(cast_to, sent.options, **how)
+            except Exception as error:  # noqa: BLE001 - raised again, at once or once the reply is settled
+                return sent.refused(error)
+            try:
+                parsed = response.parse() if is_raw else response
+                return response, (await parsed if inspect.isawaitable(parsed) else parsed)
+            except Exception as error:  # noqa: BLE001 - it is raised again where the caller parses
+                return response, sent.reply_or(error)
 
         return await Turn(terms=self._terms, wire=wire, body=_body_of(options), send=send).amake()
 
@@ -164,10 +181,10 @@ class _Door:
 def _is_raw(options: Any, *, streams: bool) -> bool:
     headers: Mapping[str, Any] = options.headers if is_given(options.headers) else {}
     raw = next((value for name, value in headers.items() if name.lower() == RAW_HEADER), None)
-    if raw is not None and (streams or raw == "stream"):
+    if raw is not None and streams:
         raise NotGovernedError(
-            "a raw response that streams can be read past the guard, which would never hear what was used: leave out "
-            "stream=True, or with_raw_response"
+            "a raw response of a stream can be read past the guard, which would never hear what was used: leave out "
+            "stream=True, or with_raw_response and with_streaming_response"
         )
     return raw is not None
 
@@ -178,8 +195,37 @@ def _body_of(options: Any) -> Body:
     return plain({**own, **extra})
 
 
-def _with_body(options: Any, body: Body) -> Any:
-    sent = copy.copy(options)
-    # All of what is sent stands in the body now, and this is the only attempt at it.
-    sent.json_data, sent.extra_json, sent.max_retries = body, None, 0
-    return sent
+class _Sent:
+    """A request as it is sent, once.
+
+    ``parse`` of both SDKs makes something else of the reply before anybody sees it, and may refuse to: a completion that
+    was cut off, say. The reply was billed all the same, so it is taken before that.
+    """
+
+    def __init__(self, options: Any, body: Body) -> None:
+        self.options = copy.copy(options)
+        # All of what is sent stands in the body now, and this is the only attempt at it.
+        self.options.json_data, self.options.extra_json, self.options.max_retries = body, None, 0
+        self._replies: list[object] = []
+        make = getattr(options, "post_parser", None)
+        if callable(make):
+
+            def taking(reply: object) -> object:
+                self._replies.append(reply)
+                return make(reply)
+
+            self.options.post_parser = taking
+
+    def reply_or(self, error: Exception) -> object:
+        """Return the reply of which nothing could be made.
+
+        Raises:
+            Exception: the error itself, where there was none.
+        """
+        if not self._replies:
+            raise error
+        return self._replies[-1]
+
+    def refused(self, error: Exception) -> tuple[Unusable, object]:
+        """Return what is to be raised once the reply is settled, and the reply; see `reply_or`."""
+        return Unusable(error), self.reply_or(error)

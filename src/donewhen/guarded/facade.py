@@ -11,13 +11,24 @@ from types import TracebackType
 from typing import Any
 
 from donewhen.errors import NotGovernedError
+from donewhen.guarded.tool_runner import governed_runner
+from donewhen.session import Session
 
-Names = Mapping[str, "Names | None"]
-"""The names that are there, and for each what is there below it; None: it is handed out as it is."""
+Names = Mapping[str, "Names | Callable[[Any, Session], Any] | None"]
+"""The names that are there, and for each what is there below it, or what makes of it what is handed out.
+
+None: it is handed out as it is.
+"""
 
 _RAW: Names = {"create": None, "parse": None, "count_tokens": None}
-_MESSAGES: Names = {"create": None, "stream": None, "parse": None, "count_tokens": None, "with_raw_response": _RAW}
-_REPLIES: Names = {"create": None, "stream": None, "parse": None, "with_raw_response": _RAW}
+_REPLIES: Names = {
+    "create": None,
+    "stream": None,
+    "parse": None,
+    "with_raw_response": _RAW,
+    "with_streaming_response": _RAW,
+}
+_MESSAGES: Names = {**_REPLIES, "count_tokens": None}
 _CHAT: Names = {"completions": _REPLIES}
 _MODELS: Names = {"list": None, "retrieve": None}
 _FACTS: Names = dict.fromkeys(
@@ -30,7 +41,7 @@ _FACTS: Names = dict.fromkeys(
 ANTHROPIC: Names = {
     **_FACTS,
     "messages": _MESSAGES,
-    "beta": {"messages": _MESSAGES},
+    "beta": {"messages": {**_MESSAGES, "tool_runner": governed_runner}},
     "models": _MODELS,
 }
 OPENAI: Names = {**_FACTS, "chat": _CHAT, "responses": _REPLIES, "beta": {"chat": _CHAT}, "models": _MODELS}
@@ -38,15 +49,18 @@ OPENAI: Names = {**_FACTS, "chat": _CHAT, "responses": _REPLIES, "beta": {"chat"
 _ON_THE_SERVER = "what lies on the server counts when it is used, and nobody can say here how much"
 _NOT_TOKENS = "it is billed by something else than the tokens of a reply"
 _LATER = "it works and is billed later, when nothing is reserved for it any more"
-_RAW_BODY = "its body can be read past the guard, which would never hear what was used"
+_OF_ALL = (
+    "it would be there for every part; take it from the one that is governed, as client.messages.with_raw_response"
+)
 
 REASONS: Mapping[str, str] = {
     **dict.fromkeys(["batches", "fine_tuning", "evals", "videos", "threads", "assistants", "agents"], _LATER),
     **dict.fromkeys(["files", "uploads", "vector_stores", "conversations", "containers", "skills"], _ON_THE_SERVER),
+    "thread": _ON_THE_SERVER,
     **dict.fromkeys(["embeddings", "images", "audio", "moderations"], _NOT_TOKENS),
     **dict.fromkeys(["realtime", "live", "connect"], "it goes past HTTP, where nothing is reserved for it"),
-    "tool_runner": "it runs tools by itself; call create, and run those that you let run",
-    **dict.fromkeys(["with_streaming_response"], _RAW_BODY),
+    **dict.fromkeys(["with_raw_response", "with_streaming_response"], _OF_ALL),
+    "with_middleware": "it could send a request more than once under one reservation",
     **dict.fromkeys(["post", "put", "patch", "delete", "get", "request", "get_api_list"], "it can send anything"),
 }
 
@@ -58,13 +72,15 @@ class Facade:
         part: the SDK's own object; `isinstance` says that this is one.
         names: what is there.
         path: how a caller got here.
+        session: whose turns its calls are.
     """
 
-    def __init__(self, part: object, names: Names, path: str) -> None:
+    def __init__(self, part: object, names: Names, path: str, session: Session) -> None:
         set_here = object.__setattr__
         set_here(self, "_part", part)
         set_here(self, "_names", names)
         set_here(self, "_path", path)
+        set_here(self, "_session", session)
 
     @property
     def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # so that isinstance holds
@@ -75,13 +91,18 @@ class Facade:
     _part: object
     _names: Names
     _path: str
+    _session: Session
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"{type(self._part).__name__!r} object has no attribute {name!r}")
         if name in self._names:
             value, below = getattr(self._part, name), self._names[name]
-            return value if below is None else Facade(value, below, f"{self._path}.{name}")
+            if below is None:
+                return value
+            if callable(below):
+                return below(value, self._session)
+            return Facade(value, below, f"{self._path}.{name}", self._session)
         if not hasattr(type(self._part), name):
             raise AttributeError(f"{type(self._part).__name__!r} object has no attribute {name!r}")
         reason = REASONS.get(name, "the guard knows no bound for what it could spend")
@@ -104,8 +125,10 @@ class GuardedClient(Facade):
         again: guards a client that was made of this one, given the options it was made with.
     """
 
-    def __init__(self, client: object, names: Names, again: Callable[[Any, Mapping[str, Any]], Any]) -> None:
-        super().__init__(client, names, "client")
+    def __init__(
+        self, client: object, names: Names, session: Session, again: Callable[[Any, Mapping[str, Any]], Any]
+    ) -> None:
+        super().__init__(client, names, "client", session)
         object.__setattr__(self, "_again", again)
 
     _part: Any

@@ -39,6 +39,13 @@ class Terms:
     sleep: Callable[[float], Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A reply came, and the SDK makes nothing of it."""
+
+    error: Exception
+
+
 @dataclass(kw_only=True)
 class Turn:
     """One call, from its body to its settlement."""
@@ -81,6 +88,8 @@ class Turn:
             else:
                 # It is the caller's all the same; what it used nobody knows.
                 yield Write(lambda: self._close(reply, ms))
+            if isinstance(response, Unusable):
+                raise response.error
             return response
         except BaseException as error:
             permit, self.permit = self.permit, None
