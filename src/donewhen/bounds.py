@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from donewhen.errors import PriceUnknownError, UnboundedRequestError
 from donewhen.frozen import quick
-from donewhen.sizing import PRICED_OPTIONS, REFUSED_OPTIONS, BoundKind, Sizer, minimum_output, spell, unbounded_option
+from donewhen.sizing import (
+    REFUSED_OPTIONS,
+    BoundKind,
+    Sizer,
+    minimum_output,
+    spell,
+    unbounded_option,
+    unpriced_option,
+)
 
 if TYPE_CHECKING:
     from donewhen.balance import Balance
@@ -78,9 +86,7 @@ class Transcript:
         self._sizers: dict[BoundKind, Sizer] = {}
         for name in self.extra:
             if name in REFUSED_OPTIONS:
-                raise ValueError(
-                    f"the option {name!r} would go round the reservation, so it cannot be given as an extra"
-                )
+                raise ValueError(f"the option {name!r} cannot be given as an extra: {REFUSED_OPTIONS[name]}")
         self._unbounded: str | None = unbounded_option(self.extra, self.tools)
 
     def append(self, message: Mapping[str, Any]) -> None:
@@ -259,5 +265,6 @@ def refuse_unpriced(request: Request, price: Price | None, balance: Balance) -> 
     """
     if price is None or balance.used_microusd is None:
         raise PriceUnknownError(request.model)
-    for name in PRICED_OPTIONS.intersection(request.transcript.extra):
-        raise PriceUnknownError(request.model, f"no price is known with the option {name!r}")
+    unpriced = unpriced_option(request.transcript.extra, request.transcript.tools)
+    if unpriced is not None:
+        raise PriceUnknownError(request.model, f"no price is known with {unpriced}")

@@ -28,13 +28,23 @@ IMAGE_TOKENS = 5_000
 IMAGE_TOKENS_OF_MODEL = {"gpt-4o-mini": 48_200}
 """Models that count more. Source: OpenAI vision pricing, 2,833 base and 5,667 for each of at most 8 tiles."""
 
-REFUSED_OPTIONS = frozenset(
-    [
-        *("model", "max_tokens", "messages", "system", "tools"),  # arguments of their own
-        *("n", "best_of", "max_completion_tokens", "max_output_tokens", "extra_body", "extra_query"),
-    ]
-)
-"""Options that would change, behind the reservation's back, what is sent or how much comes back."""
+_OF_ITS_OWN = "it is an argument of its own"
+_MORE_OUTPUT = "it changes how much comes back, behind the reservation's back"
+_LATER = "the call would go on and be billed when nothing is reserved for it any more"
+_UNSAID = "a summary that the provider makes is billed beside the usage that a reply says"
+
+REFUSED_OPTIONS: Mapping[str, str] = {
+    **dict.fromkeys(["model", "max_tokens", "messages", "system", "tools"], _OF_ITS_OWN),
+    **dict.fromkeys(["n", "best_of", "max_completion_tokens", "max_output_tokens"], _MORE_OUTPUT),
+    **dict.fromkeys(["extra_body", "extra_query"], "whatever is in it would be sent unseen"),
+    **dict.fromkeys(["background", "background_options"], _LATER),
+    # Source: anthropic SDK 2.14, `BetaUsage.iterations`: not included in the counts of the reply.
+    **dict.fromkeys(["context_management", "compaction"], _UNSAID),
+    "fallbacks": "each model that is tried is billed, each at its own price",
+    # Source: OpenAI's guide to Predicted Outputs: what is rejected is billed as output; no limit may stand beside it.
+    "prediction": "what is rejected of it is billed as output, and no limit on output can stand beside it",
+}
+"""Options that would change, behind the reservation's back, what is sent or how much is billed; and how."""
 
 _KNOWN_OPTIONS = frozenset(
     [
@@ -70,8 +80,17 @@ _KNOWN_OPTIONS = frozenset(
 )
 """Options that bring no text from elsewhere, and no second answer."""
 
-PRICED_OPTIONS = frozenset({"service_tier", "speed", "inference_geo"})
+_PRICED_OPTIONS = frozenset(
+    [
+        *("service_tier", "speed", "inference_geo"),
+        *("modalities", "audio", "prompt_cache_options"),
+        *("web_search_options", "mcp_servers", "container"),  # billed by the search or the hour besides
+    ]
+)
 """Options that change the price in a way that no list here knows."""
+
+_RUN_BY_CALLERS = ("bash_", "text_editor_", "computer", "memory_", "local_shell", "shell", "apply_patch")
+"""How the types of tools begin that the provider defines, and does not run: they cost their tokens alone."""
 
 _COUNTED_BLOCKS = frozenset(
     [
@@ -237,10 +256,28 @@ def unbounded_option(extra: Mapping[str, Any], tools: Sequence[Mapping[str, Any]
     for name in extra:
         if name not in _KNOWN_OPTIONS:
             return f"the option {name!r}, whose effect on the tokens of a call is not known"
+    reasoning = extra.get("reasoning")
+    mode = cast("Mapping[str, object]", reasoning).get("mode") if isinstance(reasoning, Mapping) else None
+    if mode not in (None, "standard"):
+        return f"the reasoning mode {mode!r}, which may think several times over"
     for tool in tools:
-        if tool.get("type", "custom") not in ("custom", "function"):
-            return f"the tool of type {tool['type']!r}, which the provider runs itself"
+        if _is_providers(tool):
+            return f"the tool of type {tool['type']!r}, which the provider defines or runs itself"
     return None
+
+
+def unpriced_option(extra: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return which option or tool has a price of its own, which no list here knows; None if none has."""
+    for name in sorted(_PRICED_OPTIONS.intersection(extra)):
+        return f"the option {name!r}"
+    for tool in tools:
+        if _is_providers(tool) and not str(tool["type"]).startswith(_RUN_BY_CALLERS):
+            return f"the tool of type {tool['type']!r}"
+    return None
+
+
+def _is_providers(tool: Mapping[str, Any]) -> bool:
+    return tool.get("type", "custom") not in ("custom", "function")
 
 
 def spell(value: object) -> bytes:

@@ -18,7 +18,10 @@ HARMLESS = frozenset(
         *("prompt_cache_key", "prompt_cache_retention", "safety_identifier", "max_tool_calls"),
     ]
 )
-"""Options that add nothing to what a call can use. Source: both providers' API references."""
+"""Options that add nothing to what a call can use.
+
+Source: both providers' API references; tests/guarded/test_options.py holds it against the SDKs' own parameters.
+"""
 
 
 class Listener(Protocol):
@@ -112,9 +115,8 @@ def bounded(
     extra = {name: value for name, value in body.items() if name not in known | HARMLESS and value is not None}
     if extra.pop("n", 1) != 1:
         raise NotGovernedError("'n' asks for more than one reply, and the limit on output holds for each of them")
-    around = sorted(extra.keys() & REFUSED_OPTIONS)
-    if around:
-        raise NotGovernedError(f"the option {around[0]!r} would go round the reservation on this endpoint")
+    for name in sorted(extra.keys() & REFUSED_OPTIONS.keys()):
+        raise NotGovernedError(f"a request with the option {name!r} is not sent: {REFUSED_OPTIONS[name]}")
     return Request.of(
         model=str(body.get("model")),
         messages=messages,
