@@ -108,6 +108,7 @@ PUBLIC = [
     "load_spec",
     "make_receipt",
     "open_session",
+    "stopping",
     "tool",
     "verify_ledger",
     "verify_receipt",

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from donewhen.session import Permit, Session
     from donewhen.spec_file import Spec, load_spec
     from donewhen.spec_writer import SpecResult, SpecWriter
+    from donewhen.stops import stopping
     from donewhen.tools import Tool, tool
     from donewhen.usage import Price, Rates, Usage
     from donewhen.verify import verify_ledger
@@ -159,6 +160,7 @@ __all__ = [
     "load_spec",
     "make_receipt",
     "open_session",
+    "stopping",
     "tool",
     "verify_ledger",
     "verify_receipt",
@@ -185,6 +187,7 @@ _ROOMS = {
     "session": "Permit Session",
     "spec_file": "Spec load_spec",
     "spec_writer": "SpecResult SpecWriter",
+    "stops": "stopping",
     "tools": "Tool tool",
     "usage": "Price Rates Usage",
     "verify": "verify_ledger",

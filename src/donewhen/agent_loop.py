@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from donewhen.attempts import provider_failure
 from donewhen.bounds import BoundKind, Transcript
-from donewhen.checks import Check, CheckContext, protected_digests
+from donewhen.checks import Check, CheckContext, CheckResult, protected_digests
 from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.client import Failure, LLMClient, MessagesEndpoint, Reply, ToolCall, read_reply
 from donewhen.conversation import Conversation
 from donewhen.driving import adrive, drive
 from donewhen.errors import ReplyError, SpecError
 from donewhen.flow import Run
+from donewhen.halt_watch import EVERY_SECONDS, HaltWatch, Watched
 from donewhen.ledger import Ledger
 from donewhen.opening import open_session
 from donewhen.prices import find_price as find_listed_price
 from donewhen.providers.sdk import prepare
 from donewhen.spec import Spec
 from donewhen.spec_writer import SpecResult
-from donewhen.steps import CallClient, LoopResult, RunChecks, RunTools, Settings, Step, Write
+from donewhen.steps import CallClient, LoopResult, RunChecks, RunTools, Settings, Step, Wait, Write
 from donewhen.tools import ToolResult, refuse_unknown, toolbox
 from donewhen.written import written
 
@@ -40,6 +41,12 @@ __all__ = ["AgentLoop", "AsyncAgentLoop", "LLMClient", "LoopResult", "MessagesEn
 _T = TypeVar("_T")
 
 DEFAULT_MODEL = "claude-sonnet-4-6"
+
+NOT_RUN = ToolResult(
+    "The session was halted, so this call was not run. Ask for it again if it is still needed.",
+    is_error=True,
+    problem="not run, by a halt",
+)
 
 
 class _Loop:
@@ -67,6 +74,7 @@ class _Loop:
         find_price: returns the price of a model, None where it is not known.
         started_by: who starts a new session, and so may not attest it; see `donewhen.opening.open_session`.
         monotonic, jitter: the clock that never goes back, and a number from 0 to 1; handed in by tests.
+        watch_seconds: how often a halt is looked for while a tool, a check, a wait or an awaited call is under way.
         sleep: waits so many seconds; awaited by `AsyncAgentLoop`. None: ``time.sleep`` or ``asyncio.sleep``.
 
     Raises:
@@ -99,6 +107,7 @@ class _Loop:
         folder: Path | str = ".",
         find_price: Callable[[str], Price | None] = find_listed_price,
         started_by: str | None = None,
+        watch_seconds: float = EVERY_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
         sleep: Callable[[float], Any] | None = None,
@@ -116,6 +125,7 @@ class _Loop:
         self._folder = Path(folder)
         self._find_price = find_price
         self._started_by = started_by
+        self._watch_seconds = watch_seconds
         self._monotonic = monotonic
         self._sleep = sleep
         held = {name for name, tool in self._tools.items() if tool.held}
@@ -123,6 +133,7 @@ class _Loop:
         self._budget = _budget_of(budget, terms)
         self._parent = parent
         self.session: Session | None = None
+        self._halts: HaltWatch
         self._terms = dict(terms) if terms is not None else self._make_terms(checks, keep, bound)
         self._keeps = keep == "conversation"
         self._bound: BoundKind = bound
@@ -168,6 +179,7 @@ class _Loop:
             monotonic=self._monotonic,
         )
         self.session = session
+        self._halts = HaltWatch(session, self._watch_seconds, self._monotonic)
         conversation = Conversation(self._transcript(), kept=self._keeps)
         if session.before is not None and self._keeps:
             rows = self.ledger.rows(self.spec.session_id)
@@ -243,13 +255,10 @@ class AgentLoop(_Loop):
             return step.do()
         if isinstance(step, CallClient):
             return self._call(step)
-        if isinstance(step, RunTools):
-            for place, call in enumerate(step.calls):
-                step.finished[place] = self._timed(partial(self._run_tool, call))
-            return None
-        if isinstance(step, RunChecks):
-            return [(check, *self._timed(partial(check.run, step.context))) for check in self._settings.checks]
-        return (self._sleep or time.sleep)(step.seconds)
+        if isinstance(step, Wait):
+            return self._halts.pause(self._sleep or time.sleep, step.seconds)
+        with self._halts.watching() as block:
+            return self._run_tools(step, block) if isinstance(step, RunTools) else self._judge(step, block)
 
     def _call(self, step: CallClient) -> tuple[Reply | Failure, int]:
         start = self._monotonic()
@@ -258,6 +267,20 @@ class AgentLoop(_Loop):
         except Exception as error:  # noqa: BLE001 - classified: what no provider says goes up as it is
             answer = provider_failure(error)
         return answer, self._ms_since(start)
+
+    def _run_tools(self, step: RunTools, block: Watched) -> None:
+        for place, call in enumerate(step.calls):
+            # A client's blocking call is not cut: what was ordered meanwhile is seen here, before anything runs.
+            is_halted = block.halted or (self._halts.is_due and block.look())
+            step.finished[place] = (NOT_RUN, 0) if is_halted else self._timed(partial(self._run_tool, call))
+
+    def _judge(self, step: RunChecks, block: Watched) -> list[tuple[Check, CheckResult, int]]:
+        judged: list[tuple[Check, CheckResult, int]] = []
+        for check in self._settings.checks:
+            judged.append((check, *self._timed(partial(check.run, step.context))))
+            if block.halted is not None:
+                raise block.halted  # it was ended, so what it says is not what it would have said
+        return judged
 
     def _run_tool(self, call: ToolCall) -> ToolResult:
         tool = self._tools.get(call.name)
@@ -294,14 +317,13 @@ class AsyncAgentLoop(_Loop):
 
         if isinstance(step, Write):
             return await written(step.do)
-        if isinstance(step, CallClient):
-            return await self._call(step)
         if isinstance(step, RunTools):
-            return await asyncio.gather(*[self._finish(step, place) for place in range(len(step.calls))])
+            return await self._halts.during(lambda: self._run_tools(step), asks=True)
+        if isinstance(step, CallClient):
+            return await self._halts.during(lambda: self._call(step))
         if isinstance(step, RunChecks):
-            judged = [await self._timed(check.arun(step.context)) for check in self._settings.checks]
-            return [(check, *one) for check, one in zip(self._settings.checks, judged, strict=True)]
-        return await (self._sleep or asyncio.sleep)(step.seconds)
+            return await self._halts.during(lambda: self._judge(step))
+        return await self._halts.during(lambda: (self._sleep or asyncio.sleep)(step.seconds))
 
     async def _call(self, step: CallClient) -> tuple[Reply | Failure, int]:
         start = self._monotonic()
@@ -310,6 +332,14 @@ class AsyncAgentLoop(_Loop):
         except Exception as error:  # noqa: BLE001 - classified: what no provider says goes up as it is
             answer = provider_failure(error)
         return answer, self._ms_since(start)
+
+    async def _run_tools(self, step: RunTools) -> None:
+        import asyncio
+
+        await asyncio.gather(*[self._finish(step, place) for place in range(len(step.calls))])
+
+    async def _judge(self, step: RunChecks) -> list[tuple[Check, CheckResult, int]]:
+        return [(check, *await self._timed(check.arun(step.context))) for check in self._settings.checks]
 
     async def _finish(self, step: RunTools, place: int) -> None:
         step.finished[place] = await self._timed(self._run_tool(step.calls[place]))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from donewhen.attempts import close_attempt, interrupted, pause_before
@@ -39,7 +39,7 @@ WENT_WRONG: Mapping[str, str] = {
 """Stop reasons that end the session as failed."""
 
 CUT_OFF = "The reply was cut off at its token limit, so this call was not run. Ask for it again, in a shorter reply."
-REFUSED = "A ceiling stopped the session, so this call was not run. Ask for it again if it is still needed."
+REFUSED = "A ceiling or a halt stopped the session, so this call was not run. Ask for it again if it is still needed."
 INTERRUPTED = "The session was interrupted: whether this call ran is not known, and it was not run again."
 
 Flow = Generator[Step, Any, LoopResult]
@@ -63,18 +63,30 @@ class Run:
     def flow(self, task: str | None) -> Flow:
         """Run turns until the session ends, waits for a person, or cannot go on."""
         try:
-            waits = yield from self._begin(task)
-            if waits is not None:
-                return waits
-            refused = yield from self._admit()
-            while refused is None:
-                refused = yield from self._turn()
-            return refused
+            try:
+                return (yield from self._turns(task))
+            except HaltedError as halt:
+                return (yield from self._halted(halt))
         except BaseException as error:
             self._interrupted(error)
             raise
         finally:
             self.session.leave()
+
+    def _turns(self, task: str | None) -> Flow:
+        waits = yield from self._begin(task)
+        if waits is not None:
+            return waits
+        refused = yield from self._admit()
+        while refused is None:
+            refused = yield from self._turn()
+        return refused
+
+    def _halted(self, halt: HaltedError) -> Flow:
+        """End a session that was halted while something was under way: nobody knows what came of a call."""
+        yield Write(lambda: self._interrupted(halt))
+        # A crash here leaves the session interrupted, and halted: its next call is refused.
+        return (yield from self._end("halted", str(halt)))
 
     # -- a turn --------------------------------------------------------------------------------------------------
 
@@ -227,7 +239,7 @@ class Run:
         except CircuitBreakerError as breach:
             return (yield from self._breached(breach))
         except HaltedError as halt:
-            return (yield from self._end("halted", str(halt)))
+            return (yield from self._end("halted", str(halt), texts=texts))
         return None
 
     def _settle(
@@ -261,7 +273,7 @@ class Run:
             settled: Settlement = yield Write(settle)
         except HaltedError as halt:
             self.permit = None  # the reply is settled all the same
-            return (yield from self._end("halted", str(halt)))
+            return (yield from self._end("halted", str(halt), texts=asked))
         return None if settled.breach is None else (yield from self._breached(settled.breach))
 
     def _breached(self, breach: CircuitBreakerError) -> Flow:
@@ -280,10 +292,19 @@ class Run:
         return self._result("failed", reason, self.conversation.text)
 
     def _end(
-        self, outcome: str, reason: str, output: str | None = None, before: Sequence[Draft] = (), *, detail: str = ""
+        self,
+        outcome: str,
+        reason: str,
+        output: str | None = None,
+        before: Sequence[Draft] = (),
+        *,
+        detail: str = "",
+        texts: Mapping[str, str] | None = None,
     ) -> Flow:
+        """End the session; of messages that no row keeps yet, `texts` keeps them beside its last."""
         text = self.conversation.text if output is None else output
         draft = self._end_draft(outcome, reason, text)
+        draft = replace(draft, texts={**draft.texts, **(texts or {})})
         yield Write(lambda: self.session.note(*before, draft))
         return self._result(outcome, f"{reason}: {detail}" if detail else reason, text)
 

@@ -13,7 +13,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import cast
+
+from donewhen.stops import pieces
 
 _START = (
     "import json, sys; job = json.load(sys.stdin.buffer); sys.path.extend(job['path']); "
@@ -38,6 +41,7 @@ def call_isolated(function: str, *arguments: object, timeout_seconds: float) -> 
 
     Raises:
         TimeoutError: the process took longer, and was killed.
+        StopAskedError: it was to stop, and was killed; see `donewhen.stops`.
         IsolatedError: the function raised, or the process gave no answer.
     """
     job = json.dumps({"function": function, "arguments": arguments, "path": _import_path()}).encode()
@@ -46,12 +50,17 @@ def call_isolated(function: str, *arguments: object, timeout_seconds: float) -> 
     # -I and -S: neither the environment, nor the current folder, nor site files decide what is imported.
     command = [sys.executable, "-I", "-S", "-c", _START]
     try:
-        done = subprocess.run(command, input=job, capture_output=True, timeout=timeout_seconds, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise TimeoutError(f"took longer than {timeout_seconds:g} seconds") from error
+        process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
     except OSError as error:
         raise IsolatedError(f"its process could not be started ({error.strerror})") from error
-    return _read_answer(done.stdout)
+    with process:
+        try:
+            printed = _communicate(process, job, timeout_seconds)
+        finally:
+            process.kill()
+    if printed is None:
+        raise TimeoutError(f"took longer than {timeout_seconds:g} seconds")
+    return _read_answer(printed)
 
 
 def answer(job: dict[str, object]) -> None:
@@ -69,6 +78,17 @@ def find_span(pattern: str, text: str) -> list[int] | None:
     """Return where a pattern first matches, as [start, end] in characters, or None."""
     match = re.search(pattern, text)
     return list(match.span()) if match is not None else None
+
+
+def _communicate(process: subprocess.Popen[bytes], job: bytes, seconds: float) -> bytes | None:
+    """Return what the process printed; None if it took longer."""
+    given: bytes | None = job
+    for piece in pieces(seconds):
+        try:
+            return process.communicate(given, piece)[0]
+        except subprocess.TimeoutExpired:
+            given = None  # what was sent and read is not lost: the next call goes on with it
+    return None
 
 
 def _import_path() -> list[str]:

@@ -20,6 +20,7 @@ from donewhen.ledger_balances import budget_path, find_holders, leaves
 from donewhen.periods import UTC, advanced
 
 if TYPE_CHECKING:
+    from donewhen.ledger import Ledger
     from donewhen.stores import Store, Transaction
 
 
@@ -181,7 +182,21 @@ def halted_error(ledger: BudgetLedger, session_id: str, name: str) -> HaltedErro
     Args:
         name: the balance's.
     """
-    row = ledger.find_halt(name)
+    return _error_of(session_id, name, ledger.find_halt(name))
+
+
+def find_halted(ledger: Ledger, session_id: str) -> HaltedError | None:
+    """Return the error that the next call of a session would meet, where it or what stands above it is halted."""
+    newest = ledger.newest_row(session_id)
+    path = () if newest is None else newest.after
+    for name in (EVERYTHING, *[balance.name for balance in path]):
+        row = ledger.find_halt(name)
+        if row is not None:
+            return _error_of(session_id, name, row)
+    return None
+
+
+def _error_of(session_id: str, name: str, row: LedgerRow | None) -> HaltedError:
     words: Mapping[str, Any] = {} if row is None else row.data
     return HaltedError(session_id, whose(name), words.get("who", "somebody"), words.get("why", "nobody says why"))
 

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, cast
 
 from donewhen.client import Failure, Reply, classify, read_usage
-from donewhen.errors import LedgerUnavailableError, OutcomeUnknownError, PermitClosedError
+from donewhen.errors import HaltedError, LedgerUnavailableError, OutcomeUnknownError, PermitClosedError
+from donewhen.ledger_budgets import find_halted
 from donewhen.usage import Usage
 from donewhen.written import written
 
@@ -179,6 +180,15 @@ class SessionCalls:
             retry_of: the permit of the attempt before, for another attempt at the same turn.
         """
         return SessionCall(cast("Session", self), request, retry_of)
+
+    def find_halt(self) -> HaltedError | None:
+        """Return the order that keeps this session from another call, None if there is none; for long work of one's own.
+
+        Raises:
+            LedgerUnavailableError: the store could not be read.
+        """
+        session = cast("Session", self)
+        return find_halted(session.ledger, session.session_id)
 
     def leave(self) -> None:
         """Let go of the session: without an end it is interrupted, and can be opened again."""

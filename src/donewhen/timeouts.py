@@ -4,6 +4,9 @@ Blocking functions run in a daemon thread, so that one that never returns holds 
 the process. Such a thread cannot be killed: it goes on until its function returns. Coroutines are cancelled instead.
 A function that keeps the interpreter to itself (a regular expression does) is not bounded by a thread: see
 `donewhen.isolated`.
+
+Whoever waits here also looks whether what it waits for is to stop; see `donewhen.stops`. That is passed on: to a
+coroutine as a cancel, to a function in a thread as the event of `stopping`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import inspect
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
+
+from donewhen.stops import Stop, StopAskedError, pieces, under
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,7 +28,7 @@ MAX_TIMEOUT_SECONDS = 86_400.0
 """One day: far below what the clocks of every platform can wait for."""
 
 GRACE_SECONDS = 1.0
-"""How long a cancelled coroutine may take to tidy up."""
+"""How long what was told to stop may take to tidy up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +37,7 @@ class Ran:
 
     value: object = None
     error: BaseException | None = None
-    """What it raised. KeyboardInterrupt is never here: it is raised again."""
+    """What it raised, or `StopAskedError`. KeyboardInterrupt is never here: it is raised again."""
     timed_out: bool = False
 
 
@@ -68,7 +73,13 @@ def run_within(function: Callable[[], object], seconds: float | None) -> Ran:
     worker = _Worker(function)
     try:
         worker.start()
-        worker.finished.wait(seconds)
+        for piece in pieces(seconds):
+            if worker.finished.wait(piece):
+                break
+    except StopAskedError as asked:
+        worker.cancel()
+        worker.finished.wait(GRACE_SECONDS)
+        return worker.stopped(asked)
     except BaseException:
         worker.cancel()
         raise
@@ -86,7 +97,7 @@ async def arun_within(
     Args:
         function: takes nothing.
         seconds: how long to wait. None: for ever.
-        on_cancel: called once if the caller is cancelled, to stop what the function waits for.
+        on_cancel: called once if the caller is cancelled, or the function asked to stop, to stop what it waits for.
 
     Raises:
         asyncio.CancelledError: the caller was cancelled; the thread goes on until its function returns.
@@ -99,12 +110,17 @@ async def arun_within(
     worker = _Worker(function, notify=lambda: _tell(loop, finished))
     worker.start()
     try:
-        await asyncio.wait({finished}, timeout=seconds)
-    except BaseException:
+        for piece in pieces(seconds):
+            if (await asyncio.wait({finished}, timeout=piece))[0]:
+                break
+    except BaseException as error:
         worker.cancel()
         if on_cancel is not None:
             on_cancel()
-        raise
+        if not isinstance(error, StopAskedError):
+            raise
+        await asyncio.wait({finished}, timeout=GRACE_SECONDS)
+        return worker.stopped(error)
     if not worker.finished.is_set():
         worker.cancel()
     return worker.ran()
@@ -122,19 +138,27 @@ async def await_within(awaitable: Awaitable[object], seconds: float | None) -> R
     """
     import asyncio
 
-    task = asyncio.ensure_future(awaitable)
+    stop = Stop()
+    with under(stop):
+        task = asyncio.ensure_future(awaitable)
     try:
-        await asyncio.wait({task}, timeout=seconds)
+        for piece in pieces(seconds):
+            if (await asyncio.wait({task}, timeout=piece))[0]:
+                break
+    except StopAskedError as asked:
+        stop.set()
+        await cancel(task)
+        ran = _ran(task)
+        return ran if ran.error is None and not ran.timed_out else Ran(error=asked)
     except asyncio.CancelledError:
-        await _cancel(task)
+        stop.set()
+        await cancel(task)
         raise
     if not task.done():
-        await _cancel(task)
+        stop.set()
+        await cancel(task)
         return Ran(timed_out=True)
-    if task.cancelled():
-        return Ran(error=asyncio.CancelledError())
-    error = task.exception()
-    return Ran(error=error) if error is not None else Ran(value=task.result())
+    return _ran(task)
 
 
 class _Worker:
@@ -142,6 +166,7 @@ class _Worker:
 
     def __init__(self, function: Callable[[], object], *, notify: Callable[[], object] | None = None) -> None:
         self.finished = threading.Event()
+        self._stop = Stop()
         self._function = function
         self._notify = notify
         self._value: object = None
@@ -162,8 +187,18 @@ class _Worker:
             raise self._error
         return Ran(value=self._value, error=self._error)
 
+    def stopped(self, asked: StopAskedError) -> Ran:
+        """Return what came of the function that was asked to stop: a value that it gave all the same, or that it was."""
+        ran = self.ran()
+        return Ran(error=asked) if ran.timed_out or ran.error is not None else ran
+
     def cancel(self) -> bool:
-        """Cancel the coroutine that the thread awaits, or will await; return False if it awaits none yet."""
+        """Tell the function to stop, and cancel the coroutine that the thread awaits, or will await.
+
+        Returns:
+            False if it awaits none yet.
+        """
+        self._stop.set()
         with self._lock:
             self._is_cancelled = True
             private = self._private
@@ -178,8 +213,9 @@ class _Worker:
 
     def _work(self) -> None:
         try:
-            value = self._function()
-            self._value = self._await(value) if inspect.isawaitable(value) else value
+            with under(self._stop):
+                value = self._function()
+                self._value = self._await(value) if inspect.isawaitable(value) else value
         except BaseException as error:  # noqa: BLE001 - handed to the caller, who decides
             self._error = error
         finally:
@@ -213,10 +249,22 @@ def _tell(loop: asyncio.AbstractEventLoop, finished: asyncio.Future[None]) -> No
         return  # the caller's loop has closed since: nobody waits any more
 
 
-async def _cancel(task: asyncio.Future[object]) -> None:
+def _ran(task: asyncio.Future[object]) -> Ran:
     import asyncio
 
-    def forget(ended: asyncio.Future[object]) -> None:
+    if not task.done():
+        return Ran(timed_out=True)
+    if task.cancelled():
+        return Ran(error=asyncio.CancelledError())
+    error = task.exception()
+    return Ran(error=error) if error is not None else Ran(value=task.result())
+
+
+async def cancel(task: asyncio.Future[Any]) -> None:
+    """Cancel a task, and wait a moment for it to tidy up."""
+    import asyncio
+
+    def forget(ended: asyncio.Future[Any]) -> None:
         # Retrieved, so that asyncio does not print what a cancelled coroutine raised while it tidied up.
         if not ended.cancelled():
             ended.exception()

@@ -8,7 +8,8 @@ A tool is a plain function whose type hints are its schema, or a mapping with a 
 does wrong goes back to the model as a `ToolResult` with ``is_error``; only Ctrl-C and cancellation pass through.
 
 A time limit ends the waiting, not always the work: an asynchronous handler is cancelled, but a blocking one that hangs
-keeps its thread until it returns, since Python cannot kill a thread. Give it time limits of its own.
+keeps its thread until it returns, since Python cannot kill a thread. Give it time limits of its own, or let it ask
+`donewhen.stopping` whether it is to stop. A halt of the session ends the waiting in the same way.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, NoReturn, TypeVar, cast, overload
 
 from donewhen.client import UNPARSED_ARGUMENTS
 from donewhen.errors import ToolError
+from donewhen.stops import StopAskedError
 from donewhen.timeouts import Ran, arun_within, await_within, find_timeout_fault, is_async, run_within
 from donewhen.tool_schema import ArgumentsError, ReadArguments, read_signature
 
@@ -51,6 +53,9 @@ class ToolResult:
     is_error: bool = False
     problem: str | None = None
     """What went wrong, without text of the tool or the model: this enters the ledger."""
+
+
+STOPPED = ToolResult("The session was halted, so the tool was stopped before it ended.", True, "stopped by a halt")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,6 +168,8 @@ class Tool:
             return ToolResult(f"the tool {problem}", is_error=True, problem=problem)
         if ran.error is None:
             return cast("ToolResult", ran.value)
+        if isinstance(ran.error, StopAskedError):
+            return STOPPED
         if isinstance(ran.error, ArgumentsError):
             told = _bounded(f"the arguments do not fit: {ran.error}")
             return ToolResult(told, is_error=True, problem="arguments do not fit")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 from donewhen.errors import CheckError
-from donewhen.timeouts import find_timeout_fault
+from donewhen.timeouts import Ran, find_timeout_fault
 
 Outcome = Literal["met", "not_met", "error", "pending"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
@@ -96,6 +96,11 @@ def guarded(name: str, judge: Callable[[], CheckResult]) -> CheckResult:
         return judge()
     except Exception as error:  # noqa: BLE001 - a bug in a check must end as its outcome, not as the session's crash
         return failed(name, fault_of(error))
+
+
+def judged(name: str, ran: Ran) -> CheckResult:
+    """Return what came of judging in a thread that did end; an error where it was to stop."""
+    return cast("CheckResult", ran.value) if ran.error is None else failed(name, fault_of(ran.error))
 
 
 def fault_of(error: BaseException) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from donewhen.stops import pieces
+
 _CHUNK_BYTES = 1 << 16
 
 _LAST_WORDS_SECONDS = 1.0
@@ -62,21 +64,19 @@ class ProcessGroup:
 
         Raises:
             OSError: the program could not be started.
+            StopAskedError: it was to stop; see `donewhen.stops`. The group is killed.
         """
         process = self._start(command, folder, environment)
         tail = _Tail(process.stdout, keep_bytes)
         threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True).start()
         tail.start()
-        timed_out = False
         try:
-            process.wait(timeout_seconds)
-        except subprocess.TimeoutExpired:
-            timed_out = True
+            timed_out = not any(_ends_within(process, piece) for piece in pieces(timeout_seconds))
         finally:
             self.stop()
-        exit_status = process.wait()
-        with self._lock:
-            self._process = None  # its number may be another process's from now on
+            exit_status = process.wait()
+            with self._lock:
+                self._process = None  # its number may be another process's from now on
         tail.join(_LAST_WORDS_SECONDS)
         return Finished(exit_status=exit_status, tail=tail.data, timed_out=timed_out)
 
@@ -117,6 +117,14 @@ class _Tail(threading.Thread):
         with self._stream as stream:
             while chunk := os.read(stream.fileno(), _CHUNK_BYTES):
                 self.data = (self.data + chunk)[-self._keep :]
+
+
+def _ends_within(process: subprocess.Popen[bytes], seconds: float | None) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _feed(stream: IO[bytes] | None, data: bytes) -> None:

@@ -101,7 +101,7 @@ class Shell:
         ran = await arun_within(
             lambda: guarded(self.name, lambda: self._judge(context, group)), None, on_cancel=group.stop
         )
-        return cast("CheckResult", ran.value)
+        return base.judged(self.name, ran)
 
     def _judge(self, context: CheckContext, group: ProcessGroup) -> CheckResult:
         changes = find_changes(self.protects, context.folder, context.protected)

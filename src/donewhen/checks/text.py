@@ -12,7 +12,7 @@ from donewhen.checks import base
 from donewhen.checks.base import CheckContext, CheckResult, failed, guarded, met, not_met
 from donewhen.errors import CheckError
 from donewhen.isolated import IsolatedError, call_isolated
-from donewhen.timeouts import arun_within, run_within
+from donewhen.timeouts import Ran, arun_within, run_within
 
 _MAX_CANONICAL_INT = 2**53 - 1
 """The greatest whole number that every JSON reader keeps. Source: RFC 8785 section 3.2.2.3, RFC 7493 section 2.2."""
@@ -67,8 +67,7 @@ class Regex:
 
     async def arun(self, context: CheckContext) -> CheckResult:
         """Search the output without blocking the event loop."""
-        ran = await arun_within(lambda: self.run(context), None)
-        return cast("CheckResult", ran.value)
+        return base.judged(self.name, await arun_within(lambda: self.run(context), None))
 
     def _judge(self, output: str) -> CheckResult:
         target = "donewhen.isolated:find_span"
@@ -137,13 +136,16 @@ class JsonSchema:
     def run(self, context: CheckContext) -> CheckResult:
         """Judge the output, within the time limit."""
         ran = run_within(lambda: guarded(self.name, lambda: self._judge(context.output)), self.timeout_seconds)
-        return self._late() if ran.timed_out else cast("CheckResult", ran.value)
+        return self._read(ran)
 
     async def arun(self, context: CheckContext) -> CheckResult:
         """Judge the output without blocking the event loop."""
         judge = lambda: guarded(self.name, lambda: self._judge(context.output))  # noqa: E731 - as in run
         ran = await arun_within(judge, self.timeout_seconds)
-        return self._late() if ran.timed_out else cast("CheckResult", ran.value)
+        return self._read(ran)
+
+    def _read(self, ran: Ran) -> CheckResult:
+        return self._late() if ran.timed_out else base.judged(self.name, ran)
 
     def _judge(self, output: str) -> CheckResult:
         from donewhen.json_schema import find_mismatches
