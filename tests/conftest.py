@@ -14,6 +14,7 @@ from postgres_server import begin_run, end_run
 
 # Before any of them is imported: what a helper asserts is shown as a test's own assertion is.
 pytest.register_assert_rewrite(
+    "attacks.kit",
     "auditing",
     "command",
     "crash.kit",

@@ -1,15 +1,15 @@
-"""The ledger that is attacked: made once for each worker, copied for each attack."""
+"""The ledgers that are attacked: made once for each worker, copied for each attack."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from attacks.forger import Forger
-from attacks.ledger_200 import build, leave_open
+from attacks.crashes import build as build_crashes
+from attacks.forger import Forger, copy
+from attacks.ledger_200 import build
 
 
 @pytest.fixture(scope="session")
@@ -18,18 +18,15 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def crashed(honest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the same ledger with a session that was left open."""
-    path = tmp_path_factory.mktemp("crashed") / "ledger.db"
-    shutil.copy(honest, path)
-    leave_open(path)
-    return path
+def crashed(honest: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the same ledger as each crash left it, by what was going on."""
+    return build_crashes(honest, tmp_path_factory.mktemp("crashed"))
 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Callable[[Path], Forger]:
-    def copy(path: Path) -> Forger:
-        shutil.copy(path, tmp_path / "ledger.db")
+    def copy_of(path: Path) -> Forger:
+        copy(path, tmp_path / "ledger.db")
         return Forger(tmp_path / "ledger.db")
 
-    return copy
+    return copy_of

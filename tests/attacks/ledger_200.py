@@ -8,7 +8,6 @@ from typing import Any
 from sessions import Desk, calls_of, seeing
 from stores.kit import ORIGIN, begin
 
-from donewhen.bounds import Request
 from donewhen.checks import Regex
 from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.ledger import Ledger
@@ -17,6 +16,7 @@ from donewhen.opening import open_session
 from donewhen.outbox import Outbox, ToFile
 from donewhen.reconcile import Found, iter_in_doubt, reconcile
 from donewhen.review_surface import ReviewSurface
+from donewhen.session import Session
 from donewhen.spec_writer import SpecResult
 from donewhen.testing import make_reply
 from donewhen.tools import Tool
@@ -26,6 +26,8 @@ ROWS = 200
 FIRST = LocalSigner(ORIGIN, b"\1" * 32)
 SIGNER = LocalSigner(ORIGIN, b"\2" * 32)
 """The log's key after it was rotated."""
+THIRD = LocalSigner(ORIGIN, b"\6" * 32)
+"""The key that it is rotated to in a crash."""
 STRANGER = LocalSigner(ORIGIN, b"\3" * 32)
 ADA = LocalSigner("ada", b"\4" * 32)
 BOB = LocalSigner("bob", b"\5" * 32)
@@ -91,11 +93,9 @@ def _fill(ledger: Ledger) -> None:
         ledger.write("by-hand", number, "step", f"input {number}", number, 1, number % 7 > 0)
 
 
-def leave_open(path: Path) -> None:
-    """Begin a session and leave it as a crash does: a reservation that nothing closes."""
-    with Ledger(path, signer=SIGNER) as ledger:
-        session = open_session(promise("crashed"), CircuitBreaker(9, 9_000, output_fn=print), ledger)
-        session.admit(Request.of(model="m", messages=[{"role": "user", "content": "hello"}], max_tokens=100))
+def open_late(ledger: Ledger) -> Session:
+    """Open another session: three rows in one commit."""
+    return open_session(promise("late"), CircuitBreaker(9, 9_000, output_fn=print), ledger)
 
 
 def kinds(rows: list[dict[str, Any]]) -> set[str]:

@@ -8,6 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attacks.forger import Forger, Row
+from attacks.forger import copy as copy_ledger
+from attacks.ledger_200 import FIRST, KEY, SIGNER, STRANGER, THIRD
+from donewhen.ledger import Ledger
+from donewhen.notes import sign_note
 
 Move = Callable[[Forger], None]
 
@@ -143,6 +147,69 @@ def _forged_enrolment(forger: Forger) -> Row:
     return row
 
 
+# -- whole logs ------------------------------------------------------------------------------------------------------
+
+
+def _rewritten_by_a_stranger(forger: Forger) -> None:
+    forger.of_kind("write")["tokens"] += 1
+    forger.rewrite(sign=lambda text: sign_note(text, STRANGER))
+
+
+def _another_log(forger: Forger) -> Forger:
+    """Make another log of the same key beside this one."""
+    path = forger.path.with_name("other.db")
+    with Ledger(path, signer=SIGNER) as other:
+        other.write("s", 1, "step", "another log", 1, 1, True)
+    return Forger(path)
+
+
+def _swapped_in(forger: Forger) -> None:
+    copy_ledger(_another_log(forger).path, forger.path)
+
+
+def _swapped_in_under_its_name(forger: Forger) -> None:
+    theirs = _another_log(forger)
+    # A signature line's name is not signed: under our name their signatures are good, over a text that has theirs.
+    renamed = [(note.replace(f"— {theirs.origin} ", f"— {forger.origin} "), size) for size, _, note in theirs.sealed]
+    theirs.sql(
+        ("UPDATE log SET origin = ?, vkey = ?", (forger.origin, KEY.vkey)),
+        *[("UPDATE sealed SET note = ? WHERE size = ?", one) for one in renamed],
+    )
+    copy_ledger(theirs.path, forger.path)
+
+
+# -- what needs a checkpoint kept elsewhere ----------------------------------------------------------------------------
+
+
+def cut_back(forger: Forger, commits: int = 20) -> None:
+    """Go back to an older signed state."""
+    size = forger.sealed[-1 - commits][0]
+    forger.sql(
+        f"DELETE FROM texts WHERE entry_id > {size}",
+        f"DELETE FROM balances WHERE entry_id > {size}",
+        f"DELETE FROM entries WHERE id > {size}",
+        f"DELETE FROM sealed WHERE size > {size}",
+    )
+
+
+def cut_back_to_nothing(forger: Forger) -> None:
+    forger.sql("DELETE FROM texts", "DELETE FROM balances", "DELETE FROM entries", "DELETE FROM sealed WHERE size > 0")
+
+
+def rewrite_with_the_key(forger: Forger) -> None:
+    """Rewrite everything, as who has all the keys that the log ever had."""
+    turns = [row["id"] for row in forger.rows if row.get("data", {}).get("action") == "rotate"]
+    forger.of_session("by-hand")[3]["tokens"] += 1
+
+    def sign(text: str) -> str:
+        size, keys = int(text.split("\n")[1]), (FIRST, SIGNER, THIRD)
+        note = sign_note(text, keys[sum(size > turn for turn in turns)])
+        successor = keys[turns.index(size) + 1] if size in turns else None
+        return note if successor is None else note + sign_note(text, successor).rpartition("\n\n")[2]
+
+    forger.rewrite(sign=sign)
+
+
 _EDITS: Mapping[str, Callable[[Forger], Row]] = {
     "a row is modified": _modify("write", "tokens", 999, 50),
     "the last row is modified": _modify("write", "tokens", 999),
@@ -170,7 +237,7 @@ _LISTS: Mapping[str, Callable[[Forger], list[Row]]] = {
     "the head is cut": _without(lambda _f, row: row["id"] > 20),
     "a whole session is deleted": _without(lambda _f, row: row["session"] != "breached"),
     "a rejection is dropped": _without(lambda _f, row: row["kind"] != "reject"),
-    "a revocation is dropped": _without(lambda f, row: row is not f.of_kind("key")),
+    "a revocation is dropped": _without(lambda _f, row: row.get("data", {}).get("action") != "revoke"),
     "the rotation is dropped": _without(lambda _f, row: row.get("data", {}).get("action") != "rotate"),
     "two rows change places": _reordered,
     "a row is replayed": _replayed,
@@ -192,6 +259,10 @@ _SQL: Mapping[str, Move] = {
     "the held output is swapped": _new_output,
     "the log gets another name": _sql("UPDATE log SET origin = 'another'"),
     "the log gets another first key": _sql("UPDATE log SET vkey = NULL"),
+    "everything is emptied": _sql("DELETE FROM texts", "DELETE FROM entries", "DELETE FROM sealed"),
+    "everything is rewritten without the key": _rewritten_by_a_stranger,
+    "another whole log of the same key is swapped in": _swapped_in,
+    "another whole log of the same key is swapped in under the name of this one": _swapped_in_under_its_name,
 }
 
 SLIPPED_KINDS = [
@@ -226,6 +297,19 @@ def all_moves() -> dict[str, Move]:
     for name, change in lists.items():
         moves |= {name + strength: move for strength, move in _listed(change).items()}
     return moves
+
+
+def places_in(row: Row) -> list[tuple[str, ...]]:
+    """Return where each field of a row stands, with those of its data."""
+    return [(name,) for name in row if name != "data"] + [("data", name) for name in row.get("data", {})]
+
+
+def with_place_altered(row: Row, place: tuple[str, ...]) -> Row:
+    """Return a row in which one field is something else."""
+    changed = copy.deepcopy(row)
+    holder = changed if len(place) == 1 else changed["data"]
+    holder[place[-1]] = altered(holder[place[-1]])
+    return changed
 
 
 def altered(value: Any) -> Any:
