@@ -15,7 +15,7 @@ from stores.kit import STORES, run
 from donewhen.agent_loop import AgentLoop
 from donewhen.balance import Amounts, Holder
 from donewhen.circuit_breaker import CircuitBreaker
-from donewhen.client import Failure, read_reply
+from donewhen.client import Failure, Reply, read_reply
 from donewhen.errors import (
     BudgetNotFoundError,
     CircuitBreakerError,
@@ -78,9 +78,13 @@ def spend(session: Session, tokens: int, **options: Any) -> int:
     """Make one call that uses so many tokens, or all that it was allowed, and return how many."""
     permit = session.admit(ask("x", 100, **options))
     used = min(tokens, permit.reserved.tokens)
-    usage = SimpleNamespace(input_tokens=1, output_tokens=used - 1)
-    session.settle(permit, read_reply(SimpleNamespace(content=[], stop_reason="end_turn", usage=usage)))
+    session.settle(permit, a_reply(used))
     return used
+
+
+def a_reply(tokens: int) -> Reply:
+    usage = SimpleNamespace(input_tokens=1, output_tokens=tokens - 1)
+    return read_reply(SimpleNamespace(content=[], stop_reason="end_turn", usage=usage))
 
 
 def refused(session: Session, **options: Any) -> CircuitBreakerError:
@@ -199,6 +203,23 @@ def test_a_session_named_like_a_budget_is_another_thing(house) -> None:
     house.budget("acme", tokens=1_000)
     spend(house.session("acme"), 500)
     assert house.used("acme") == 0
+
+
+def test_erasing_what_a_session_kept_gives_its_budget_nothing_back(house) -> None:
+    house.budget("acme", tokens=1_000, per="day")
+    one, two = house.session("one", "acme"), house.session("two", "acme")
+    one.settle(one.admit(ask("x", 100), texts={"request": "a secret"}), a_reply(100))
+    spend(two, 130)
+    one.leave()
+    assert house.ledger.erase("one", who="ann", why="asked to").texts == 1
+    assert house.used("acme") == 230
+    house.now += timedelta(days=1)
+    spend(two, 50)
+    one = house.session("one", "acme")
+    one.settle(one.admit(ask("x", 100), texts={"request": "another"}), a_reply(20))
+    one.leave()
+    house.ledger.erase("one", who="ann", why="asked to")
+    assert house.used("acme") == 70
 
 
 # -- levels ------------------------------------------------------------------------------------------------------------

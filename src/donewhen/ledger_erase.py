@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from donewhen import arguments
 from donewhen.entry import Entry, LedgerRow
 from donewhen.errors import SessionBusyError, SessionNotFoundError
+from donewhen.ledger_balances import leaves
 from donewhen.owner import is_alive, runs_here, this_process
 
 if TYPE_CHECKING:
@@ -55,14 +56,14 @@ class EraseLedger:
         row = None
         with self._store.writing() as tx:
             # Nobody else writes while this transaction is open, so no text can be kept that is not seen here.
-            rows, head = self._store.read_session(session_id), tx.head(session_id)
-            if head is None:
+            rows = self._store.read_session(session_id)
+            if tx.head(session_id) is None:
                 raise SessionNotFoundError(session_id)
             self._refuse_running(session_id, rows)
             texts = tx.erase_texts(session_id)
             if texts:
                 entry = Entry(kind="erase", session_id=session_id, state_origin="erase", data={**data, "erased": texts})
-                row = tx.append(entry, head.after)
+                row = tx.append(entry, leaves(tx, entry))
         # A crash here leaves the texts erased and what was there before them in the write-ahead log, until the last
         # process that has the ledger open closes it, or somebody erases again.
         return Erasure(row=row, texts=texts, is_gone=self._store.scrub())
