@@ -56,6 +56,7 @@ class Crowd:
         self.clock = Path(wanted["clock"])
         self.phases = mmap.mmap(-1, len(self.budgets))
         """Shared: what the process at each place is doing."""
+        self.parent = os.getpid()
         self.begun = 0
 
     def now(self) -> datetime:
@@ -88,7 +89,7 @@ class Crowd:
             spec = SpecResult("a", "b", "c", f"{self.name}-{self.begun}")
             session = open_session(spec, breaker, ledger, budget=budget, find_price=price)
             client = guard(self.client, session)
-            while True:
+            while os.getppid() == self.parent:  # nobody goes on alone where the others were ended
                 try:
                     call(client, budget, "x" * chance.randint(1, 40), chance.randint(16, self.most_tokens))
                 except CircuitBreakerError:
@@ -112,6 +113,13 @@ class Crowd:
     def run(self) -> Counter[str]:
         """Run all until each is refused; return in which phases processes were killed."""
         living = {place: self.begin(place) for place in range(len(self.budgets))}
+        died = self._kill_some(living)
+        codes = {os.waitpid(child, 0)[1] for child in living.values()}
+        if codes != {0}:
+            raise RuntimeError(f"processes ended with {codes}")
+        return died
+
+    def _kill_some(self, living: dict[int, int]) -> Counter[str]:
         died = Counter[str]()
         while died.total() < self.deaths:
             place = self._somebody_in(PHASES[1 + died.total() % 3])
@@ -125,9 +133,6 @@ class Crowd:
             else:
                 raise RuntimeError(f"a process ended with {code}")
             living[place] = self.begin(place)
-        codes = {os.waitpid(child, 0)[1] for child in living.values()}
-        if codes != {0}:
-            raise RuntimeError(f"processes ended with {codes}")
         return died
 
     def _somebody_in(self, phase: str) -> int:
