@@ -41,9 +41,12 @@ class Desk:
         self.is_heard = asyncio.Event()
         self._loop = asyncio.new_event_loop() if self.is_async else None
         self.bare = self._make_bare()
-        self.client = guard(
-            self.bare, session, **{"jitter": lambda: 1.0, "sleep": self._asleep(), "max_attempts": 3, **options}
-        )
+        self.client = self.guarded(**options)
+
+    def guarded(self, **options: Any) -> Any:
+        """Return the bare client under the session."""
+        defaults: dict[str, Any] = {"jitter": lambda: 1.0, "sleep": self._asleep(), "max_attempts": 3}
+        return guard(self.bare, self.session, **{**defaults, **options})
 
     def _make_bare(self) -> Any:
         if self.wire == "messages":

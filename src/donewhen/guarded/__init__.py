@@ -25,6 +25,7 @@ from donewhen.guarded.wire import Body, Wire
 from donewhen.guarded.wire_chat import ChatWire
 from donewhen.guarded.wire_messages import MessagesWire
 from donewhen.guarded.wire_responses import ResponsesWire
+from donewhen.halt_watch import EVERY_SECONDS, HaltWatch
 from donewhen.providers.openai import max_tokens_key_of
 from donewhen.providers.sdk import prepare
 from donewhen.session import Session
@@ -49,6 +50,7 @@ def guard(
     *,
     max_attempts: int | None = None,
     context_window_tokens: int | None = None,
+    watch_seconds: float = EVERY_SECONDS,
     **clocks: Any,
 ) -> ClientT:
     """Return the client, each of its calls a turn of the session: reserved, sent, settled.
@@ -61,6 +63,7 @@ def guard(
         session: open; from `donewhen.open_session`.
         max_attempts: how often one turn may be tried. None: as often as the client's own ``max_retries`` has it.
         context_window_tokens: reserved whole for a request that cannot be bounded. None: it is refused.
+        watch_seconds: how often a halt is looked for while a stream, an awaited call or a wait is under way.
         clocks: ``jitter`` (returns a number from 0 to 1) and ``sleep`` (of so many seconds); handed in by tests.
 
     Raises:
@@ -78,9 +81,11 @@ def guard(
     for name, number in {"max_attempts": attempts, "context_window_tokens": context_window_tokens}.items():
         if number is not None and (type(number) is not int or number < 1):
             raise ValueError(f"{name} is {number!r}, not a whole number from 1 on")
+    watch = HaltWatch(session, watch_seconds, session.monotonic)
     terms = Terms(
         session=session,
-        streams=OpenStreams(session),
+        streams=OpenStreams(session, watch),
+        watch=watch,
         max_attempts=attempts,
         context_window_tokens=context_window_tokens,
         **clocks,

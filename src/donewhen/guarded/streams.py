@@ -1,7 +1,8 @@
 """Streams that settle themselves: the SDK's own objects, which are heard while they pass.
 
 When the end of a reply begins, the rest is read and settled before any of it is shown: whoever stops at the last text
-has been charged what was used. A stream that is closed before that, cut, cancelled or dropped stays charged in full.
+has been charged what was used. A stream that is closed before that, cut, cancelled or dropped stays charged in full. So
+does one whose session is halted: it is closed, and its reader is told in place of the next event.
 
 A dropped stream is noticed by the garbage collector, which may run anywhere, in the middle of a transaction too. So
 nothing is written there: the permit is put aside, and the next call of the guard, or leaving the session, writes it.
@@ -13,13 +14,14 @@ import contextlib
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, cast
 
 from donewhen.client import Failure
-from donewhen.errors import CircuitBreakerError, LedgerUnavailableError, PermitClosedError, ReplyError
+from donewhen.errors import CircuitBreakerError, HaltedError, LedgerUnavailableError, PermitClosedError, ReplyError
 from donewhen.guarded.wire import Listener
+from donewhen.halt_watch import HaltWatch
 from donewhen.session import Permit, Session
 from donewhen.written import written
 
@@ -32,7 +34,8 @@ UNFINISHED = "the stream ended before the reply was complete"
 class OpenStreams:
     """The streams of one session that have not come to their end. Safe to share between threads."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, watch: HaltWatch) -> None:
+        self.watch = watch
         self._session = session
         self._lock = threading.Lock()
         self._open: weakref.WeakSet[Tail] = weakref.WeakSet()
@@ -90,6 +93,7 @@ class Tail:
         self.over = False
         self.error: Exception | None = None
         self.ready: deque[object] = deque()
+        self.watch = streams.watch
         self._session = session
         self._permit = permit
         self._listener = listener
@@ -122,6 +126,30 @@ class Tail:
     def reading(self, *, now: bool) -> None:
         """Say whether somebody is reading the connection."""
         self._reading = now
+
+    def next_of(self, read: Callable[[], object], close: Callable[[], object]) -> object:
+        """Read the connection's next event; if the session is halted, close the stream instead.
+
+        Raises:
+            HaltedError: it is.
+        """
+        if self.watch.is_due and (halted := self.watch.look()) is not None:
+            close()
+            raise halted
+        return read()
+
+    async def anext_of(self, read: Callable[[], Awaitable[object]], close: Callable[[], Awaitable[object]]) -> object:
+        """Do what `next_of` does, for a stream that is awaited; a halt also ends the waiting for an event."""
+        import asyncio
+
+        halted = await asyncio.to_thread(self.watch.look) if self.watch.is_due else None
+        try:
+            if halted is None:
+                return await self.watch.during(read)
+            raise halted
+        except HaltedError:
+            await close()
+            raise
 
     def hear(self, event: object) -> bool:
         """Take an event in; tell whether more must be read before anything is shown."""
@@ -217,7 +245,7 @@ def _heard(kind: type[Any]) -> type[Any]:
             sdk: Any = super()
             tail.reading(now=True)
             try:
-                while tail.hear(sdk.__next__()):
+                while tail.hear(tail.next_of(sdk.__next__, sdk.close)):
                     pass
                 if tail.is_heard:
                     tail.finish()
@@ -257,7 +285,7 @@ def _heard_async(kind: type[Any]) -> type[Any]:
             sdk: Any = super()
             tail.reading(now=True)
             try:
-                while tail.hear(await sdk.__anext__()):
+                while tail.hear(await tail.anext_of(sdk.__anext__, sdk.close)):
                     pass
                 if tail.is_heard:
                     await written(tail.finish)

@@ -19,6 +19,7 @@ from donewhen.errors import CircuitBreakerError, ReplyError
 from donewhen.flow import FINISHED
 from donewhen.guarded.streams import OpenStreams, Tail, hang
 from donewhen.guarded.wire import Body, Wire
+from donewhen.halt_watch import HaltWatch
 from donewhen.session import Permit, Session
 from donewhen.steps import CallClient, Step, Wait, Write
 from donewhen.written import written
@@ -33,6 +34,7 @@ class Terms:
 
     session: Session
     streams: OpenStreams
+    watch: HaltWatch
     max_attempts: int
     context_window_tokens: int | None
     jitter: Callable[[], float] = random.random
@@ -63,6 +65,7 @@ class Turn:
 
         Raises:
             CircuitBreakerError: a ceiling would be crossed, and nothing was sent; or the reply's tool calls cross one.
+            HaltedError: the session is halted, and nothing was sent; or it came while the call was awaited.
             Exception: what the SDK raised for the last attempt.
         """
         return drive(self._steps(), self._perform)
@@ -165,7 +168,7 @@ class Turn:
         if isinstance(step, Write):
             return step.do()
         if isinstance(step, Wait):
-            return (self.terms.sleep or time.sleep)(step.seconds)
+            return self.terms.watch.pause(self.terms.sleep or time.sleep, step.seconds)
         start = self.terms.session.monotonic()
         try:
             answer = self.send(self._limited(cast("CallClient", step)))
@@ -179,10 +182,13 @@ class Turn:
         if isinstance(step, Write):
             return await written(step.do)
         if isinstance(step, Wait):
-            return await (self.terms.sleep or asyncio.sleep)(step.seconds)
+            return await self.terms.watch.during(lambda: (self.terms.sleep or asyncio.sleep)(step.seconds))
+        return await self.terms.watch.during(lambda: self._asend(cast("CallClient", step)))
+
+    async def _asend(self, step: CallClient) -> Any:
         start = self.terms.session.monotonic()
         try:
-            answer = await self.send(self._limited(cast("CallClient", step)))
+            answer = await self.send(self._limited(step))
         except Exception as error:  # noqa: BLE001 - classified: what no provider says goes up as it is
             answer = error
         return answer, self._ms_since(start)
