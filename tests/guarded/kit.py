@@ -40,7 +40,8 @@ class Desk:
         self.heard: list[Any] = []
         self.is_heard = asyncio.Event()
         self._loop = asyncio.new_event_loop() if self.is_async else None
-        self.bare = self._make_bare()
+        make = options.pop("make", None)
+        self.bare = self._make_bare() if make is None else make(provider.url)
         self.client = self.guarded(**options)
 
     def guarded(self, **options: Any) -> Any:
@@ -218,7 +219,8 @@ class Desk:
     @property
     def tools(self) -> list[Any]:
         """Return one tool, as the endpoint has it."""
-        function = {"name": TOOL["name"], "parameters": TOOL["input_schema"]}
+        # Strict, since some releases' helper takes no other.
+        function = {"name": TOOL["name"], "parameters": TOOL["input_schema"], "strict": True}
         if self.wire == "messages":
             return [TOOL]
         return [

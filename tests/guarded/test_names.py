@@ -19,7 +19,7 @@ from donewhen.testing import Answer
 UNBOUNDED = {
     "messages": [
         "messages.batches",
-        "beta.messages.thread",
+        "beta.messages.batches",
         "beta.files",
         "beta.agents",
         "files",

@@ -59,7 +59,8 @@ def guard(
     between threads and tasks.
 
     Args:
-        client: ``anthropic.Anthropic``, ``AsyncAnthropic``, ``openai.OpenAI``, ``AsyncOpenAI`` or a subclass.
+        client: ``anthropic.Anthropic``, ``AsyncAnthropic``, ``openai.OpenAI``, ``AsyncOpenAI`` or a subclass, or the
+            SDKs' clients for Bedrock, Vertex and Azure.
         session: open; from `donewhen.open_session`.
         max_attempts: how often one turn may be tried. None: as often as the client's own ``max_retries`` has it.
         context_window_tokens: reserved whole for a request that cannot be bounded. None: it is refused.

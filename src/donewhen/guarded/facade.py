@@ -159,6 +159,14 @@ class GuardedClient(Facade):
         await self._part.__aexit__(kind, error, at)
 
 
+_KNOWN = {
+    # The platforms' clients turn what they are asked to send into their platform's form below `request`.
+    "anthropic": ("Anthropic", "AnthropicBedrock", "AnthropicBedrockMantle", "AnthropicVertex"),
+    "openai": ("OpenAI",),
+}
+"""The classes that are known, asynchronous ones and subclasses too."""
+
+
 def is_guarded(client: object) -> bool:
     """Tell whether a client has been guarded already."""
     return issubclass(type(client), GuardedClient)
@@ -166,9 +174,8 @@ def is_guarded(client: object) -> bool:
 
 def names_of(client: object) -> Names | None:
     """Return the names that are there on a guarded client of this class, None where the guard does not know it."""
-    known = {"anthropic": ("Anthropic", "AsyncAnthropic"), "openai": ("OpenAI", "AsyncOpenAI")}
     for kind in type(client).__mro__:
         package = kind.__module__.partition(".")[0]
-        if kind.__name__ in known.get(package, ()):
+        if kind.__name__.removeprefix("Async") in _KNOWN.get(package, ()):
             return ANTHROPIC if package == "anthropic" else OPENAI
     return None
