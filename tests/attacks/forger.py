@@ -135,7 +135,7 @@ class Forger:
         self.sql(("UPDATE entries SET body = ? WHERE id = ?", (spell(row).decode(), row_id)))
 
     def rewrite(self, rows: Iterable[Row] | None = None, *, sign: Sign | None = None, renumber: bool = True) -> None:
-        """Store a whole new log: ids, places, chains, nodes and checkpoints all fit. Only the signatures are old.
+        """Store a whole new log: ids, places, chains, lists, nodes and checkpoints all fit. Only the signatures are old.
 
         Args:
             rows: what it shall say; None: the rows as they are now.
@@ -155,13 +155,15 @@ class Forger:
             heads[row["session"]] = base64.b64encode(leaf(body)).decode()
             nodes += tree.append(leaf(body))
             inserts.append(("INSERT INTO entries (id, body) VALUES (?, ?)", (row["id"], body.decode())))
+            names = dict.fromkeys(one["budget"] for one in row.get("after", ()) if one["budget"] != row["session"])
+            inserts += [("INSERT OR IGNORE INTO balances VALUES (?, ?)", (name, row["id"])) for name in names]
             if place in sizes:
                 note = self._note(place, tree.root(), sign)
                 inserts.append(("INSERT INTO sealed VALUES (?, ?, ?, ?)", (place, start, note, nodes)))
                 start, nodes = place, b""
         kept = {row["id"] for row in rows if "texts" in row.get("data", {})}
         lost = [("DELETE FROM texts WHERE entry_id = ?", (n,)) for n in range(len(self.rows) + 2) if n not in kept]
-        self.sql(*lost, "DELETE FROM sealed WHERE size > 0", "DELETE FROM entries", *inserts)
+        self.sql(*lost, "DELETE FROM sealed WHERE size > 0", "DELETE FROM balances", "DELETE FROM entries", *inserts)
 
     def _renumber(self, rows: list[Row]) -> None:
         seqs: dict[str, int] = {}

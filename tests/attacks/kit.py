@@ -35,21 +35,21 @@ def refuse(path: Path, verifier: Verifier = KEY, *, seen: Sequence[Seen] = ()) -
     return caught.value
 
 
-TABLES = ("entries", "sealed", "texts", "log")
+TABLES = ("entries", "balances", "sealed", "texts", "log")
 
 
 def alter_columns(path: Path, table: str, *, everywhere: bool = False) -> None:
     """Change each stored column of a table, in its last row and (`everywhere`) in the middle, and refuse each."""
     with closing(sqlite3.connect(path)) as connection:
-        columns = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
-        [last] = connection.execute(f"SELECT max(rowid) FROM {table}").fetchone()
+        columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
+        keys = ", ".join(name for _, name, *_, place in columns if place) or "rowid"
+        found = connection.execute(f"SELECT {keys} FROM {table} ORDER BY {keys}").fetchall()
     assert columns
-    for column in columns:
-        for place in {last, (last + 1) // 2 if everywhere else last}:
+    for _, column, *_ in columns:
+        for key in {found[-1], found[len(found) // 2 if everywhere else -1]}:
             altered = path.with_name(f"{column}.db")
             copy(path, altered)
             other = "'{}'" if column == "body" else "x'00'" if column in ("salt", "nodes") else "9999"
-            Forger(altered).sql(
-                "PRAGMA foreign_keys = OFF", f"UPDATE {table} SET {column} = {other} WHERE rowid = {place}"
-            )
-            assert str(refuse(altered)), column
+            change = f"UPDATE {table} SET {column} = {other} WHERE ({keys}) = ({', '.join('?' * len(key))})"
+            Forger(altered).sql("PRAGMA foreign_keys = OFF", (change, key))
+            assert str(refuse(altered)), (column, key)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attacks.forger import Forger, Row
 from attacks.forger import copy as copy_ledger
 from attacks.ledger_200 import FIRST, KEY, SIGNER, STRANGER, THIRD
+from donewhen.kinds import BUDGET_PREFIX
 from donewhen.ledger import Ledger
 from donewhen.notes import sign_note
 
@@ -69,9 +70,94 @@ def _balance(part: str, amount: int) -> Callable[[Forger], Row]:
     return change
 
 
+def _level(name: str, change: Callable[[Row], None], *, kind: str = "reserve") -> Callable[[Forger], Row]:
+    """Edit a balance that stands above a session's own, in the last row that moved it."""
+
+    def edit(forger: Forger) -> Row:
+        rows = [row for row in forger.rows if row["kind"] == kind]
+        row, level = [(row, level) for row in rows for level in row["after"][:-1] if level["budget"] == name][-1]
+        before = copy.deepcopy(level)
+        change(level)
+        assert level != before
+        return row
+
+    return edit
+
+
+def _spared(level: Row) -> None:
+    level["spent"][1] -= 5
+
+
+def _freed(level: Row) -> None:
+    level["reserved"][1] -= 5
+
+
+def _raised(level: Row) -> None:
+    level["ceiling"][1] = 9_000_000
+
+
+def _prolonged(level: Row) -> None:
+    level["period"]["until"] = "2030-01-01T00:00:00+00:00"
+
+
+def _sliced(level: Row) -> None:
+    del level["period"]["slices"][-1]
+
+
 def _parent(forger: Forger) -> Row:
     row = forger.of_kind("reserve")
     row["after"].insert(0, {**row["after"][0], "budget": "parent"})
+    return row
+
+
+def _without_its_parent(forger: Forger) -> Row:
+    """Take the outermost budget away from where a session stands."""
+    row = [row for row in forger.rows if row["kind"] == "llm" and len(row["after"]) > 1][-1]
+    del row["after"][0]
+    return row
+
+
+def _raise_of_a_session(forger: Forger) -> Row:
+    return [row for row in forger.of_session("breached") if row["kind"] == "budget"][-1]
+
+
+def _late(forger: Forger) -> Row:
+    return next(row for row in forger.rows if row["kind"] == "reconcile" and row["data"]["outcome"] == "late")
+
+
+def _opened(name: str, value: str) -> Callable[[Forger], Row]:
+    def change(forger: Forger) -> Row:
+        row = next(row for row in forger.rows if row["kind"] == "open" and name in row["data"])
+        row["data"][name] = value
+        return row
+
+    return change
+
+
+def _of_budget(name: str, place: int, kind: str = "budget") -> Callable[[Forger], Row]:
+    """Return what finds a row of a budget's own session."""
+    return lambda forger: [row for row in forger.of_session(BUDGET_PREFIX + name) if row["kind"] == kind][place]
+
+
+def _given(find: Callable[[Forger], Row], **values: object) -> Callable[[Forger], Row]:
+    def change(forger: Forger) -> Row:
+        row = find(forger)
+        assert any(row["data"][name] != value for name, value in values.items())
+        row["data"].update(values)
+        return row
+
+    return change
+
+
+def _lifted_in_the_balance(forger: Forger) -> Row:
+    row = _of_budget("old", 0, "halt")(forger)
+    del row["after"][-1]["halted"]
+    return row
+
+
+def _halt_of_another(forger: Forger) -> Row:
+    row = _of_budget("old", 0, "halt")(forger)
+    row["session"] = row["after"][-1]["budget"] = "donewhen:budget:acme"
     return row
 
 
@@ -215,7 +301,31 @@ _EDITS: Mapping[str, Callable[[Forger], Row]] = {
     "the last row is modified": _modify("write", "tokens", 999),
     "what was spent is lowered": _balance("spent", 5),
     "a ceiling is raised": _balance("ceiling", -5_000),
-    "a raise is raised": _modify("budget", "ceilings", [99, 99_000, None, None, None, None]),
+    "a raise is raised": _given(_raise_of_a_session, ceilings=[99, 99_000, None, None, None, None]),
+    "what was spent of a budget is lowered": _level(f"{BUDGET_PREFIX}acme/support", _spared, kind="llm"),
+    "what is reserved of a budget is lowered": _level(f"{BUDGET_PREFIX}acme/support/mail", _freed),
+    "what a parent has spent is lowered": _level("audit", _spared, kind="llm"),
+    "a budget's ceiling is raised": _level(f"{BUDGET_PREFIX}acme/support", _raised),
+    "a parent's ceiling is raised": _level("audit", _raised),
+    "a budget's ceiling is raised in the row that began it": _given(
+        _of_budget("acme", 0), ceilings=[None, 9_000_000, None, None, None, None]
+    ),
+    "a raise of a budget is raised": _given(_of_budget("old", 1), ceilings=[500, None, None, None, None, None]),
+    "a budget is lowered less": _given(_of_budget("old", -1), ceilings=[5, None, None, None, None, None]),
+    "another is said to have raised a budget": _given(_of_budget("old", 1), who="Mal"),
+    "a budget gets another period": _given(_of_budget("acme", 0), period={"hours": 1}),
+    "a day of a budget ends later": _level(f"{BUDGET_PREFIX}acme/support", _prolonged),
+    "an hour of a budget is forgotten": _level(f"{BUDGET_PREFIX}acme", _sliced, kind="llm"),
+    "a session stands under another budget": _opened("budget", "old"),
+    "a child stands under another parent": _opened("parent", "breached"),
+    "a budget loses its parent": _without_its_parent,
+    "a halt becomes a lift": _given(_of_budget("old", 0, "halt"), halted=False),
+    "a lift becomes a halt": _given(_of_budget("acme/support", -1, "halt"), halted=True),
+    "a halt gets another reason": _given(_of_budget("old", 0, "halt"), why="it is still used"),
+    "a halt is one of another budget": _halt_of_another,
+    "what is halted is not, in the balance": _lifted_in_the_balance,
+    "a call in doubt is reconciled by no row that closes it": _given(_late, outcome="none"),
+    "a late reply is said to be of another call": _given(_late, reservation=1),
     "a reconciled call is charged less": _modify("reconcile", "tokens", 1),
     "a reconciled call is said to have done no work": _modify("reconcile", "outcome", "none"),
     "another is said to have reconciled it": _modify("reconcile", "who", ""),
@@ -239,6 +349,12 @@ _LISTS: Mapping[str, Callable[[Forger], list[Row]]] = {
     "a rejection is dropped": _without(lambda _f, row: row["kind"] != "reject"),
     "a revocation is dropped": _without(lambda _f, row: row.get("data", {}).get("action") != "revoke"),
     "the rotation is dropped": _without(lambda _f, row: row.get("data", {}).get("action") != "rotate"),
+    "a halt is dropped": _without(lambda _f, row: row["kind"] != "halt"),
+    "a lift is dropped": _without(lambda f, row: row is not f.of_kind("halt")),
+    "a lowering of a budget is dropped": _without(lambda f, row: row is not _of_budget("old", -1)(f)),
+    "a budget was never begun": _without(lambda _f, row: row["session"] != f"{BUDGET_PREFIX}old"),
+    "a child is deleted": _without(lambda _f, row: row["session"] != "erased"),
+    "what is in doubt is never settled": _without(lambda _f, row: row["kind"] != "reconcile"),
     "two rows change places": _reordered,
     "a row is replayed": _replayed,
     "an attestation is replayed": _replayed_attestation,
@@ -252,6 +368,11 @@ _SQL: Mapping[str, Move] = {
     "the tail is cut inside a commit": lambda forger: forger.rewrite(forger.rows[:1]),
     "the rows are emptied": _sql("DELETE FROM texts", "DELETE FROM entries"),
     "the checkpoints are emptied": _sql("DELETE FROM sealed"),
+    "the list of balances is emptied": _sql("DELETE FROM balances"),
+    "the newest balance of a budget is not listed": _sql(
+        "DELETE FROM balances WHERE entry_id = (SELECT max(entry_id) FROM balances)"
+    ),
+    "a balance is listed for another row": _sql("INSERT INTO balances VALUES ('donewhen:budget:acme', 100)"),
     "a view hides rows": _sql(
         "DROP VIEW ledger", "CREATE VIEW ledger AS SELECT id, session_id FROM entries WHERE id < 5"
     ),
@@ -284,8 +405,28 @@ SLIPPED_KINDS = [
     "erase",
     "key",
     "budget",
+    "halt",
     "reconcile",
 ]
+
+
+_ONE_OF_EACH_CLASS = {
+    "a row is modified",
+    "the last row is modified",
+    "what was spent is lowered",
+    "what was spent of a budget is lowered",
+    "what a parent has spent is lowered",
+    "a ceiling is raised",
+    "a budget's ceiling is raised",
+    "a budget gets a parent",
+    "a budget loses its parent",
+    "a halt becomes a lift",
+    "an attestation is moved to a rejected session",
+    "the signature of an attestation is forged",
+}
+
+ALIKE = {f"a row of kind {kind} is slipped in" for kind in SLIPPED_KINDS} | set(_EDITS) - _ONE_OF_EACH_CLASS
+"""Attacks of which there are many that go the same way."""
 
 
 def all_moves() -> dict[str, Move]:
@@ -299,17 +440,40 @@ def all_moves() -> dict[str, Move]:
     return moves
 
 
-def places_in(row: Row) -> list[tuple[str, ...]]:
-    """Return where each field of a row stands, with those of its data."""
-    return [(name,) for name in row if name != "data"] + [("data", name) for name in row.get("data", {})]
+Place = tuple[str | int, ...]
 
 
-def with_place_altered(row: Row, place: tuple[str, ...]) -> Row:
-    """Return a row in which one field is something else."""
+def places_in(row: Row) -> list[Place]:
+    """Return where each value of a row stands, with those in its data and its balances."""
+    return list(_leaves(row))
+
+
+def _leaves(value: Any) -> Iterator[Place]:
+    if isinstance(value, (dict, list)) and value:
+        for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from ((name, *rest) for rest in _leaves(part))
+    else:
+        yield ()
+
+
+def with_place_altered(row: Row, place: Place) -> Row:
+    """Return a row in which one value is something else."""
     changed = copy.deepcopy(row)
-    holder = changed if len(place) == 1 else changed["data"]
+    holder: Any = changed
+    for name in place[:-1]:
+        holder = holder[name]
     holder[place[-1]] = altered(holder[place[-1]])
     return changed
+
+
+def shapes(rows: Sequence[Row]) -> list[Row]:
+    """Return a row of each shape: of each kind, with each set of fields that there is of it, the last of each."""
+    found = {(row["kind"], *sorted(row), *sorted(row.get("data", ())), *_standing(row)): row for row in rows}
+    return list(found.values())
+
+
+def _standing(row: Row) -> list[str]:
+    return [",".join(balance) for balance in row.get("after", ())]
 
 
 def altered(value: Any) -> Any:
