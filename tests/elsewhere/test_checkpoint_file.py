@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from stores.kit import run
+from unprivileged import unprivileged
 from witnesses import LOG, SmallLog
 
 from donewhen.cosignatures import iter_notes
@@ -182,13 +183,17 @@ def test_a_place_where_nothing_can_be_kept_is_told(tmp_path) -> None:
         assert str(caught.value).startswith(str(place))
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="who is root may write anything")
-def test_a_file_that_may_not_be_written_is_told(path) -> None:
-    keep(path, 2)
-    path.chmod(0o444)
-    with pytest.raises(LedgerError, match="Permission denied"):
-        keep(path, 5)
-    assert notes(path) == [SMALL.note(2)]
+@pytest.mark.skipif(sys.platform == "win32", reason="modes say nothing there")
+def test_a_file_that_may_not_be_written_is_told(tmp_path) -> None:
+    with unprivileged(tmp_path) as folder:
+        path = folder / "checkpoints.txt"
+        assert keep(path, 2)
+        path.chmod(0o444)
+        with pytest.raises(LedgerError, match="Permission denied"):
+            keep(path, 5)
+        assert notes(path) == [SMALL.note(2)]
+        path.chmod(0o644)
+        assert keep(path, 5)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes say nothing there")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from stores.kit import run_together
+from unprivileged import unprivileged
 
 from donewhen.errors import KeyFileError
 from donewhen.keys import (
@@ -24,7 +25,6 @@ from donewhen.keys.files import PublicKey
 from donewhen.notes import LocalSigner
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX's")
-unprivileged = pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() == 0, reason="root may write everywhere")
 
 
 def counting() -> object:
@@ -182,11 +182,14 @@ def test_a_link_to_nowhere_is_refused_and_kept(tmp_path: Path) -> None:
 
 
 @posix
-@unprivileged
 def test_a_read_only_folder_is_one_clear_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(KeyFileError, match="no key could be stored: Permission denied"):
-        load_or_make_log_key(tmp_path, random=counting())
+    load_or_make_log_key(tmp_path / "before")  # imports what it needs
+    with unprivileged(tmp_path) as folder:
+        folder.chmod(0o500)
+        with pytest.raises(KeyFileError, match="no key could be stored: Permission denied"):
+            load_or_make_log_key(folder, random=counting())
+        folder.chmod(0o700)
+        assert load_or_make_log_key(folder, random=counting()).private_bytes == bytes([1]) * 32
 
 
 RACER = """
