@@ -100,7 +100,7 @@ class BudgetLedger:
     ) -> LedgerRow:
         """Order that no further call is made, by any process: from this row on none is admitted.
 
-        Calls that are under way are not undone. Name one of the three.
+        What is under way is asked to stop; see `donewhen.halt_watch`. Name one of the three.
 
         Args:
             session_id: a session, with its children.

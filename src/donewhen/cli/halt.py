@@ -33,8 +33,8 @@ def halt(
 ) -> None:
     """Order that no further call is made: from this commit on none is admitted, in any process, on any machine.
 
-    Name a SESSION, a budget, or everything. A call that is under way ends by itself; its session is then halted, and can
-    be resumed.
+    Name a SESSION, a budget, or everything. Tools, checks and streams that are under way are asked to stop, within a
+    second or two; a blocking call ends by itself. Its session is then halted, and can be resumed.
     """
     if [session is not None, budget is not None, everything].count(True) != 1:
         raise CommandError("name one: a SESSION, --budget NAME, or --all")
