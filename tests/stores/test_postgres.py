@@ -134,6 +134,22 @@ def test_the_command_prepares_a_database_and_says_what_it_did() -> None:
         assert "already" in again.stdout
 
 
+def test_a_transaction_is_two_exchanges_with_the_server_also_after_somebody_else(database: str, monkeypatch) -> None:
+    url, exchanges = url_of(database, role=APP, log="exchanges"), []
+    with closing(opened(url)) as store, closing(opened(url)) as other:
+        add(store, an_entry("s"))
+        add(other, an_entry("t"))
+        waited = psycopg.Connection.wait
+        monkeypatch.setattr(psycopg.Connection, "wait", lambda *given: exchanges.append(1) or waited(*given))
+        add(store, an_entry("s"), an_entry("s"))
+        assert len(exchanges) == 2
+        with store.writing() as tx:  # of which nothing comes: the other one is the ROLLBACK
+            assert (tx.head("s").seq, tx.balance("s")) == (3, None)
+        assert len(exchanges) == 4
+        monkeypatch.undo()
+        assert [row.id for row in add(other, an_entry("t"))] == [5]
+
+
 WRITER = """
 import sys
 from donewhen.ledger import Ledger

@@ -21,8 +21,11 @@ from donewhen.stores import postgres_connections
 from donewhen.stores.postgres import PostgresStore
 from donewhen.verify import verify_ledger
 
-KILL = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'donewhen' AND datname = '{}'"
-"""Ends every connection of ours to a database, and waits until they have ended."""
+KILL = (
+    "SELECT pg_terminate_backend(pid, 10000) FROM (SELECT pid FROM pg_stat_activity WHERE application_name = 'donewhen'"
+    " AND datname = '{}' ORDER BY wait_event IS DISTINCT FROM 'advisory' OFFSET 0) AS ours"
+)
+"""Ends every connection of ours to a database, those that wait for the log first, and waits until they have ended."""
 
 WAITING = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'donewhen' AND datname = '{}' AND wait_event = '{}'"
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
+from hmac import compare_digest
 from typing import Protocol, cast
 
 from donewhen import merkle
@@ -27,7 +28,7 @@ from donewhen.entry import decode
 from donewhen.errors import CheckpointError, LedgerError, LedgerTamperedError
 from donewhen.keyring import ROTATE, KeyChange, Keyring
 from donewhen.merkle import EMPTY_ROOT, Frontier, leaf_hash, peak_nodes
-from donewhen.notes import Checkpoint, Signer, Verifier, checkpoint_text, open_checkpoint, sign_note
+from donewhen.notes import Checkpoint, LocalSigner, Signer, Verifier, checkpoint_text, open_checkpoint, sign_note
 from donewhen.stores import Sealed
 
 HASH_BYTES = 32
@@ -115,9 +116,10 @@ class LogState:
             )
         verifier = follow_rotations(self.origin, self.verifier, key_rows(self.size), sealed_at)
         frontier = load_frontier(size, sealed_at)
-        root = read_checkpoint(note, self.origin, size, verifier)
-        if frontier.root() != root:
-            raise LedgerTamperedError(f"the stored tree of {size} rows does not have the root that was signed")
+        if not self._would_sign(frontier, note, verifier):
+            root = read_checkpoint(note, self.origin, size, verifier)
+            if frontier.root() != root:
+                raise LedgerTamperedError(f"the stored tree of {size} rows does not have the root that was signed")
         if self.signer is not None and verifier not in (None, log_verifier(self.origin, self.signer)):
             raise LedgerError(
                 "the log was handed on to another key while this process had it open. Nothing was written: open the "
@@ -125,6 +127,17 @@ class LogState:
             )
         self.frontier, self.note, self.verifier = frontier, note, verifier
         return True
+
+    def _would_sign(self, frontier: Frontier, note: str, verifier: Verifier | None) -> bool:
+        """Tell whether a note is to the byte what this process would make of a tree: then its signature is good.
+
+        To a key and a text there is one Ed25519 signature, and to make it takes a third of the time to verify it. A note
+        that is another can be good all the same. A signer elsewhere is not asked: it remembers what it signs.
+        """
+        if type(self.signer) is not LocalSigner or verifier != log_verifier(self.origin, self.signer):
+            return False
+        text = checkpoint_text(self.origin, frontier.size, frontier.root())
+        return compare_digest(sign_note(text, self.signer, self.origin).encode(), note.encode())
 
     def extend(
         self,

@@ -26,11 +26,11 @@ from donewhen.notes import Signer, Verifier
 from donewhen.stores import Cosigned, Sealed, forks
 from donewhen.stores import postgres_sql as sql
 from donewhen.stores.log import LogState, check_signer, current_key, log_verifier, new_origin, seal_nothing
-from donewhen.stores.postgres_connections import Link, Pool, connect, is_lost, roll_back, translate
+from donewhen.stores.postgres_connections import Link, Pool, connect, is_lost, roll_back, send, translate
 from donewhen.stores.postgres_init import find_version
 from donewhen.stores.postgres_reads import PostgresReads, key_of, session_of
 from donewhen.stores.postgres_schema import MIGRATIONS
-from donewhen.stores.postgres_transaction import NEWEST, PostgresTransaction, SealedStates, Touched
+from donewhen.stores.postgres_transaction import PostgresTransaction, SealedStates, Touched
 from donewhen.stores.postgres_url import parse_url
 
 WAIT_SECONDS = 30.0
@@ -41,9 +41,6 @@ FORK_WAIT_SECONDS = 5.0
 
 MOST_RECENT = 8
 """How many sessions and budgets are asked about with the lock: a process has few at a time."""
-
-MOST_ID = 2**63 - 1
-"""The greatest id that PostgreSQL can hold."""
 
 MOST_KNOWN = 1024
 """How many sessions and budgets are remembered between transactions."""
@@ -100,6 +97,7 @@ class PostgresStore(PostgresReads):
         self._write_lock = threading.RLock()
         self._is_writing = False
         self._started = ""
+        self._can_prepare = False
         self._known: dict[str, Touched] = {}
         self._states = SealedStates(self._name)
         self._pool = self._parents = self._make_pool()
@@ -163,6 +161,8 @@ class PostgresStore(PostgresReads):
     def _connect(self) -> Link:
         connection, self._started = connect(self._address, self._wait_seconds)
         connection.execute(sql.PLAN_ONCE)
+        if self._can_prepare:
+            connection.execute(sql.PREPARE)
         return connection
 
     def _own_pool(self) -> Pool:
@@ -212,6 +212,9 @@ class PostgresStore(PostgresReads):
             raise LedgerFormatError(
                 f"{self.path} holds no ledger of this version. 'donewhen store init URL' makes it, as a role that may."
             )
+        if not self._read_only and not self._can_prepare:
+            connection.execute(sql.PREPARE)  # not before, where there may be no table that it names
+            self._can_prepare = True
         found = connection.execute(sql.LOG, (self._name,)).fetchone()
         if found is None:
             found = self._begin_log(connection)
@@ -234,7 +237,7 @@ class PostgresStore(PostgresReads):
                 origin = new_origin(self._random)
                 found = origin, None if self._signer is None else log_verifier(origin, self._signer).vkey
                 connection.execute(sql.NEW_LOG, (self._name, *found))
-                connection.execute(sql.SEAL, (self._name, 0, 0, seal_nothing(origin, self._signer).note, b""))
+                send(connection, (sql.SEAL, (self._name, 0, 0, seal_nothing(origin, self._signer).note, b"")))
         return found
 
     def _key_rows(self, connection: Link, after: int) -> list[tuple[int, str]]:
@@ -295,31 +298,30 @@ class PostgresStore(PostgresReads):
 
     def _begin_on(self, connection: Link) -> PostgresTransaction:
         log, name = self._log, self._name
-        asked = {"log": name, "keys": _KEYS, "size": log.size, "limit": MOST_STATES}
         recent = dict(list(self._known.items())[-MOST_RECENT:])
-        with connection.pipeline():
-            connection.execute(sql.BEGIN)
-            connection.execute(sql.LOCK, (self._lock_key,))
-            state = connection.execute(sql.STATE, asked, binary=True)
-            newest = None if not recent else connection.execute(NEWEST.encode(), self._asked(recent), binary=True)
-        has_changed = self._catch_up(connection, state.fetchall())
+        # Each sees what was committed before it, so what is asked after the lock is newer than what it waited for.
+        found = send(
+            connection,
+            (sql.BEGIN, ()),
+            (sql.LOCK, (self._lock_key,)),
+            (sql.STATE, (name, _KEYS, log.size, MOST_STATES)),
+            (sql.NEWEST, self._asked(recent)),
+        )
+        found.nextset(), found.nextset()
+        has_changed = self._catch_up(connection, found.fetchall())
         if has_changed:
             self._known = recent
         find, at = self._states.finder(connection), self._now().isoformat()
         transaction = PostgresTransaction(connection, name, self._known, find, log.size, at)
-        if has_changed and newest is not None:
-            for key, *row in newest:
-                transaction.learn(session_of(key), row)
+        if has_changed and found.nextset():
+            for key, *row in found:
+                transaction.learn(session_of(key), *row)
         return transaction
 
-    def _asked(self, recent: Mapping[str, Touched]) -> dict[str, object]:
-        return {
-            "log": self._name,
-            "names": [key_of(name) for name in recent],
-            "own": [touched.own_id for touched in recent.values()],
-            "other": [touched.other_id for touched in recent.values()],
-            "size": MOST_ID,
-        }
+    def _asked(self, recent: Mapping[str, Touched]) -> tuple[str, ...]:
+        names = sql.array_of(key_of(name) for name in recent)
+        own, other = ([one.own_id for one in recent.values()], [one.other_id for one in recent.values()])
+        return self._name, names, sql.array_of(own), sql.array_of(other)
 
     def _catch_up(self, connection: Link, found: Sequence[tuple[Any, ...]]) -> bool:
         """Hold what is stored against what was signed; tell whether somebody else has written."""
@@ -327,7 +329,7 @@ class PostgresStore(PostgresReads):
         states = [Sealed(*state) for _, _, *state in found if state[0] is not None]
         newest = (states[-1].size, states[-1].note) if states else None
         if len(states) == MOST_STATES or not states:
-            newest = connection.execute(sql.NEWEST, (self._name,)).fetchone()
+            newest = connection.execute(sql.NEWEST_SEALED, (self._name,)).fetchone()
         self._states.learn(states)
 
         def key_rows(after: int) -> list[tuple[int, str]]:
@@ -338,17 +340,14 @@ class PostgresStore(PostgresReads):
     def _commit(self, connection: Link, transaction: PostgresTransaction) -> None:
         if not transaction.leaves:
             if transaction.has_more:
-                transaction.write()
-                connection.execute("COMMIT")  # no row is added, so there is nothing to seal
+                transaction.write((sql.COMMIT, ()))  # no row is added, so there is nothing to seal
             return
         log, successor = self._log, transaction.successor
         sealed, frontier = log.extend(transaction.leaves, transaction.sealed_at, successor)
         # A crash before the commit has reached the server leaves nothing; once it is done, all of it, sealed.
         try:
-            with connection.pipeline():
-                transaction.write()
-                connection.execute(sql.SEAL, (self._name, sealed.size, sealed.start, sealed.note, sealed.nodes))
-                connection.execute("COMMIT")
+            seal = (sql.SEAL, (self._name, sealed.size, sealed.start, sealed.note, sealed.nodes))
+            transaction.write(seal, (sql.COMMIT, ()))
         except psycopg.Error as error:
             if not is_lost(connection, error):
                 raise  # the server has refused it

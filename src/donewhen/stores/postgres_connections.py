@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 import psycopg
-from psycopg import Connection, errors
+from psycopg import ClientCursor, Connection, errors
 from psycopg.rows import TupleRow
 
 from donewhen.errors import LedgerError, LedgerFormatError, LedgerUnavailableError
@@ -42,6 +42,9 @@ _SET_UP = (
 
 Link = Connection[TupleRow]
 
+Statement = tuple[str, Sequence[object]]
+"""A statement, and the values for its places."""
+
 
 def connect(address: Address, wait_seconds: float = CONNECT_SECONDS) -> tuple[Link, str]:
     """Open a connection as a ledger needs it, and return with it when the server was started.
@@ -53,6 +56,8 @@ def connect(address: Address, wait_seconds: float = CONNECT_SECONDS) -> tuple[Li
     connection = psycopg.connect(
         address.conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="donewhen"
     )
+    # What psycopg prepares by itself it forgets at each ROLLBACK, and makes the server forget what others prepared.
+    connection.prepare_threshold = None
     try:
         settings = (f"{max(int(wait_seconds * 1000), 1)}ms", f"{FROZEN_SECONDS}s")
         found = connection.execute(_SET_UP, settings).fetchone()
@@ -61,6 +66,16 @@ def connect(address: Address, wait_seconds: float = CONNECT_SECONDS) -> tuple[Li
     except BaseException:
         connection.close()
         raise
+
+
+def send(connection: Link, *statements: Statement) -> ClientCursor[TupleRow]:
+    """Run statements in order in one exchange with the server, as far as the first that fails.
+
+    Returns:
+        A cursor at the result of the first; `nextset` brings it to that of the next.
+    """
+    query = ";".join([statement for statement, _ in statements])
+    return ClientCursor(connection).execute(query.encode(), [value for _, values in statements for value in values])
 
 
 class Pool:

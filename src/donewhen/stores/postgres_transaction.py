@@ -6,8 +6,9 @@ transaction is two exchanges: one that takes the lock and reads, one that writes
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from donewhen.balance import Balance
@@ -16,53 +17,27 @@ from donewhen.errors import LedgerError, LedgerTamperedError
 from donewhen.merkle import leaf_hash
 from donewhen.notes import Signer
 from donewhen.stores import Cosigned, Head, Sealed
+from donewhen.stores import postgres_sql as sql
 from donewhen.stores.log import find_node
-from donewhen.stores.postgres_connections import Link
-from donewhen.stores.postgres_reads import SEALED_AT, key_of
+from donewhen.stores.postgres_connections import Link, Statement, send
+from donewhen.stores.postgres_reads import key_of
 from donewhen.stores.sqlite_transaction import balance_in
 
 MOST_SEALED = 256
 """How many older sealed states are remembered between transactions: those under the edge of the tree, and a few more."""
 
-# Each row comes with the sealed state that covers it, against which it is held.
-_SEALED_OVER = (
-    " LEFT JOIN LATERAL (SELECT size, start, note, nodes FROM donewhen.sealed WHERE log = %(log)s AND size >= {row}.id"
-    " ORDER BY size LIMIT 1) AS {name} ON true"
-)
-_ONE = (
-    "SELECT e.id, e.body, s.size, s.start, s.note, s.nodes FROM"
-    " (SELECT id, body FROM donewhen.entries WHERE log = %(log)s AND session = %(session)s AND {number} = %(seq)s) AS e"
-    + _SEALED_OVER.format(row="e", name="s")
-)
-_BY_SEQ, _CLOSING, _DOUBTING = (_ONE.replace("{number}", number) for number in ("seq", "closes", "doubts"))
-NEWEST = (
-    "SELECT w.name, own.id, own.body, s.size, s.start, s.note, s.nodes,"
-    " b.entry_id, other.body, t.size, t.start, t.note, t.nodes"
-    " FROM unnest(%(names)s::text[], %(own)s::bigint[], %(other)s::bigint[]) AS w (name, own_id, other_id)"
-    " LEFT JOIN LATERAL (SELECT id, body FROM donewhen.entries WHERE log = %(log)s AND session = w.name"
-    "  AND id <= %(size)s ORDER BY seq DESC LIMIT 1) AS own ON own.id <> w.own_id"
-    " LEFT JOIN LATERAL (SELECT entry_id FROM donewhen.balances WHERE log = %(log)s AND name = w.name"
-    "  AND entry_id <= %(size)s ORDER BY entry_id DESC LIMIT 1) AS b ON b.entry_id <> w.other_id"
-    " LEFT JOIN donewhen.entries AS other ON other.log = %(log)s AND other.id = b.entry_id"
-    + _SEALED_OVER.format(row="own", name="s")
-    + _SEALED_OVER.format(row="other", name="t")
-    + " WHERE own.id IS NOT NULL OR b.entry_id IS NOT NULL"
-)
-"""Of some sessions and budgets the newest rows that touched them, where they are others than those that are known."""
-
-_INSERT_ROW = "INSERT INTO donewhen.entries (log, id, body) VALUES (%s, %s, %s)"
-_LIST_BALANCE = "INSERT INTO donewhen.balances (log, name, entry_id) VALUES (%s, %s, %s)"
 _INSERT_TEXT = (
     "INSERT INTO donewhen.texts (log, id, entry_id, label, salt, body)"
-    " SELECT %(log)s, coalesce(max(id), 0) + 1, %(row)s, %(label)s, %(salt)s, %(text)s"
-    " FROM donewhen.texts WHERE log = %(log)s"
+    " SELECT %s, coalesce(max(id), 0) + 1, %s, %s, %s::bytea, %s::bytea FROM donewhen.texts WHERE log = %s"
 )
 _INSERT_COSIGNED = (
     "INSERT INTO donewhen.cosigned (log, id, size, vkey, line, at)"
-    " SELECT %(log)s, coalesce(max(id), 0) + 1, %(size)s, %(vkey)s, %(line)s, %(at)s"
-    " FROM donewhen.cosigned WHERE log = %(log)s HAVING NOT EXISTS (SELECT 1 FROM donewhen.cosigned"
-    "  WHERE log = %(log)s AND size = %(size)s AND vkey = %(vkey)s AND line = %(line)s)"
+    " SELECT %s, coalesce(max(id), 0) + 1, %s, %s, %s, %s FROM donewhen.cosigned WHERE log = %s"
+    " HAVING NOT EXISTS (SELECT 1 FROM donewhen.cosigned WHERE log = %s AND size = %s AND vkey = %s AND line = %s)"
 )
+_Stored = tuple["int | None", "str | None", "Sealed | None"]
+"""Id and body of a row, and the sealed state that covers it."""
+
 _ERASE = "SELECT donewhen.erase_texts(%(log)s, %(session)s)"
 
 
@@ -96,21 +71,23 @@ class SealedStates:
         self._log = log
         self._by_leaf: OrderedDict[int, Sealed] = OrderedDict()
         self._newest: Sequence[Sealed] = ()
+        self._sizes: Sequence[int] = ()
 
     def learn(self, newest: Sequence[Sealed]) -> None:
         """Take in the newest sealed states of the log, in order and without a gap."""
-        self._newest = newest
+        self._newest, self._sizes = newest, [one.size for one in newest]
 
     def finder(self, connection: Link) -> Callable[[int], Sealed | None]:
         """Return what finds the first sealed state that covers more rows than its argument."""
 
         def find(leaf: int) -> Sealed | None:
             # What was read just now comes first: it is held against what was known before.
-            known = next((one for one in self._newest if one.start <= leaf < one.size), None)
-            if known is None:
+            place = bisect_right(self._sizes, leaf)
+            known = self._newest[place] if place < len(self._newest) else None
+            if known is None or leaf < known.start:
                 known = self._by_leaf.get(leaf)
             if known is None:
-                row = connection.execute(SEALED_AT, {"log": self._log, "leaf": leaf}, binary=True).fetchone()
+                row = send(connection, (sql.SEALED_AT, (self._log, leaf))).fetchone()
                 known = None if row is None else Sealed(*row)
             if known is not None:
                 self._by_leaf[leaf] = known
@@ -155,7 +132,7 @@ class PostgresTransaction:
         self.rows: list[LedgerRow] = []
         self._heads: dict[str, Head] = {}
         self._balances: dict[str, Balance] = {}
-        self._waiting: list[tuple[str, Sequence[object] | Mapping[str, object]]] = []
+        self._waiting: list[Statement] = []
         self.has_more = False
         """Whether something besides rows is written."""
 
@@ -167,23 +144,27 @@ class PostgresTransaction:
         """Return a balance as the newest row that touched it left it; None if no row has."""
         return self._balances[name] if name in self._balances else self._touched(name).balance
 
-    def learn(self, name: str, newer: Sequence[Any]) -> None:
-        """Take in what `NEWEST` found of a session or budget."""
-        known, own, other = self.known.get(name, Touched()), newer[:6], newer[6:]
-        if own[0] is not None:
-            known = known.by(*self._read(*own))
-        if other[0] is not None:
-            row, _ = self._read(*other)
+    def learn(self, name: str, own_id: int | None, own: str | None, other_id: int | None, other: str | None) -> None:
+        """Take in which rows touched a session or budget last, where they are others than those that are known."""
+        own_sealed = None if own_id is None else self.sealed_at(own_id - 1)
+        other_sealed = None if other_id is None else self.sealed_at(other_id - 1)
+        self._learn(name, (own_id, own, own_sealed), (other_id, other, other_sealed))
+
+    def _learn(self, name: str, own: _Stored, other: _Stored) -> None:
+        known = self.known.get(name, Touched())
+        (own_id, own_body, own_sealed), (other_id, other_body, other_sealed) = own, other
+        if own_id is not None:
+            known = known.by(*self._read(own_id, own_body, own_sealed))
+        if other_id is not None:
+            row, _ = self._read(other_id, other_body, other_sealed)
             known = known._replace(other_id=row.id, other=balance_in(row, name))
         self.known[name] = known
 
     def _touched(self, name: str) -> Touched:
         if name not in self.known:
-            asked = {"names": [key_of(name)], "own": [0], "other": [0], "size": self._size}
-            found = self._ask(NEWEST, asked)
-            self.known[name] = Touched()
-            if found is not None:
-                self.learn(name, found[1:])
+            found = self._ask(sql.TOUCHED, key_of(name), self._size)
+            assert found is not None
+            self._learn(name, _stored(found[:6]), _stored(found[6:]))
         return self.known[name]
 
     def append(self, entry: Entry, after: Sequence[Balance]) -> LedgerRow:
@@ -198,7 +179,7 @@ class PostgresTransaction:
             at=self.at,
             after=after,
         )
-        self._waiting.append((_INSERT_ROW, (self._log, row.id, body.decode())))
+        self._waiting.append((sql.ADD_ROW, (self._log, row.id, body.decode())))
         leaf = leaf_hash(body)
         self.leaves.append(leaf)
         self.rows.append(row)
@@ -206,7 +187,7 @@ class PostgresTransaction:
         for balance in row.after:
             self._balances[balance.name] = balance
             if balance.name != row.session_id:
-                self._waiting.append((_LIST_BALANCE, (self._log, key_of(balance.name), row.id)))
+                self._waiting.append((sql.LIST_BALANCE, (self._log, key_of(balance.name), row.id)))
         return row
 
     def committed(self) -> None:
@@ -222,8 +203,7 @@ class PostgresTransaction:
         """Keep a text beside a row of this transaction."""
         if self.is_over or not self._size < row.id <= self._size + len(self.leaves):
             raise LedgerError(f"row {row.id} is not of this transaction, so no text can be kept beside it")
-        kept = {"log": self._log, "row": row.id, "label": label, "salt": salt, "text": text}
-        self._waiting.append((_INSERT_TEXT, kept))
+        self._waiting.append((_INSERT_TEXT, (self._log, row.id, label, salt, text, self._log)))
 
     def erase_texts(self, session_id: str) -> int:
         """Overwrite every text kept beside a session's rows, salt and all, and return how many there were."""
@@ -236,8 +216,8 @@ class PostgresTransaction:
         """Keep a cosignature of a checkpoint that is stored already."""
         self._refuse_over()
         self.has_more = True
-        kept = {"size": cosigned.size, "vkey": cosigned.vkey, "line": cosigned.line, "at": cosigned.at}
-        self._waiting.append((_INSERT_COSIGNED, {"log": self._log, **kept}))
+        same = (cosigned.size, cosigned.vkey, cosigned.line)
+        self._waiting.append((_INSERT_COSIGNED, (self._log, *same, cosigned.at, self._log, self._log, *same)))
 
     def hand_over(self, successor: Signer) -> None:
         """Hand the log on to another key with this commit, after whose last row nothing more can be appended."""
@@ -248,7 +228,7 @@ class PostgresTransaction:
     def find_row(self, session_id: str, seq: int) -> LedgerRow | None:
         """Return one row of a session, None if it is not there."""
         own = [row for row in self.rows if (row.session_id, row.seq) == (session_id, seq)]
-        return own[0] if own else self._find(_BY_SEQ, session_id, seq)
+        return own[0] if own else self._find(sql.BY_SEQ, session_id, seq)
 
     def find_closing(self, session_id: str, seq: int, *, doubts: bool = False) -> LedgerRow | None:
         """Return the row that closes (or doubts) the reservation in row `seq`, None if there is none."""
@@ -258,30 +238,35 @@ class PostgresTransaction:
         for row in self.rows:
             if row.session_id == session_id and (row.doubts if doubts else row.closes) == seq:
                 return row
-        return self._find(_DOUBTING if doubts else _CLOSING, session_id, seq)
+        return self._find(sql.DOUBTING if doubts else sql.CLOSING, session_id, seq)
 
-    def write(self) -> None:
-        """Send what waits to be written, in order. On disk once the transaction is committed."""
+    def write(self, *then: Statement) -> None:
+        """Send what waits to be written, in order, and then some more. On disk once the transaction is committed."""
         waiting, self._waiting = self._waiting, []
-        for statement, parameters in waiting:
-            self._connection.execute(statement.encode(), parameters)
+        if waiting or then:
+            send(self._connection, *waiting, *then)
 
     def _refuse_over(self) -> None:
         if self.is_over:
             raise LedgerError("the transaction is over, so nothing can be written in it")
 
-    def _find(self, sql: str, session_id: str, seq: int) -> LedgerRow | None:
-        found = self._ask(sql, {"session": key_of(session_id), "seq": seq})
-        return None if found is None else self._read(*found)[0]
+    def _find(self, query: str, session_id: str, seq: int) -> LedgerRow | None:
+        found = self._ask(query, key_of(session_id), seq)
+        return None if found is None else self._read(*_stored(found))[0]
 
-    def _ask(self, sql: str, parameters: Mapping[str, object]) -> tuple[Any, ...] | None:
-        return self._connection.execute(sql.encode(), {"log": self._log, **parameters}, binary=True).fetchone()
+    def _ask(self, query: str, *values: object) -> tuple[Any, ...] | None:
+        return send(self._connection, (query, (self._log, *values))).fetchone()
 
-    def _read(self, row_id: int, body: str | None, *sealed: Any) -> tuple[LedgerRow, bytes]:
+    def _read(self, row_id: int, body: str | None, sealed: Sealed | None) -> tuple[LedgerRow, bytes]:
         """Decode a row that balances depend on, if it is the one that was sealed in its place."""
-        if not 1 <= row_id <= self._size or body is None or sealed[0] is None:
+        if not 1 <= row_id <= self._size or body is None or sealed is None:
             raise LedgerTamperedError("the row is not one of the log", row_id=row_id)
         leaf = leaf_hash(body.encode())
-        if leaf != find_node(0, row_id - 1, lambda _: Sealed(*sealed)):
+        if leaf != find_node(0, row_id - 1, lambda _: sealed):
             raise LedgerTamperedError("the row is not the one that was sealed in its place", row_id=row_id)
         return decode(body), leaf
+
+
+def _stored(found: Sequence[Any]) -> tuple[Any, str | None, Sealed | None]:
+    row_id, body, *sealed = found
+    return row_id, body, None if sealed[0] is None else Sealed(*sealed)
