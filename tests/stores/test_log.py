@@ -23,7 +23,7 @@ from donewhen.errors import (
 )
 from donewhen.ledger import Draft, Ledger
 from donewhen.merkle import Frontier, leaf_hash, root_of
-from donewhen.notes import Checkpoint, LocalSigner
+from donewhen.notes import Checkpoint, LocalSigner, Verifier
 from donewhen.stores.log import LogState, completed_before, find_node, load_frontier
 from donewhen.testing import FakeClock
 
@@ -290,6 +290,31 @@ def test_a_checkpoint_by_another_key_is_noticed(tmp_store, tmp_path) -> None:
     )
     with Ledger(tmp_store, signer=SIGNER) as ledger, pytest.raises(LedgerTamperedError, match="is not good"):
         say(ledger)
+
+
+class Another(LocalSigner):
+    """A key of which a log cannot know what it does when it signs: it may remember it."""
+
+
+def test_what_another_process_signed_with_the_same_key_is_compared_and_only_what_differs_is_verified(
+    tmp_store, monkeypatch
+) -> None:
+    verified: list[bytes] = []
+    verify = Verifier.verify
+    monkeypatch.setattr(Verifier, "verify", lambda self, *given: verified.append(given[0]) or verify(self, *given))
+    begin(tmp_store)
+    with (
+        Ledger(tmp_store, signer=SIGNER) as ours,
+        Ledger(tmp_store, signer=SIGNER) as theirs,
+        Ledger(tmp_store, signer=Another(SIGNER.name, bytes(32))) as other,
+    ):
+        assert [say(ours), say(theirs), say(ours), verified] == [1, 2, 3, []]
+        assert (say(other), len(verified)) == (4, 1)
+        text, line = ours._store.newest_sealed().note.split("\n\n")
+        line = line.replace(line[-20], "A" if line[-20] != "A" else "B")
+        tamper(tmp_store, f"UPDATE sealed SET note = '{text}\n\n{line}' WHERE size = 4")
+        with pytest.raises(LedgerTamperedError, match="checkpoint of 4 rows is not good"):
+            say(ours)
 
 
 @pytest.mark.parametrize("read_only", [False, True])

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from hmac import compare_digest
 from typing import Protocol, cast
 
@@ -131,8 +132,8 @@ class LogState:
     def _would_sign(self, frontier: Frontier, note: str, verifier: Verifier | None) -> bool:
         """Tell whether a note is to the byte what this process would make of a tree: then its signature is good.
 
-        To a key and a text there is one Ed25519 signature, and to make it takes a third of the time to verify it. A note
-        that is another can be good all the same. A signer elsewhere is not asked: it remembers what it signs.
+        A key makes one Ed25519 signature of a text, in a third of the time that one is verified in. Another one can be
+        good all the same. A signer elsewhere is not asked, since it remembers what it signs.
         """
         if type(self.signer) is not LocalSigner or verifier != log_verifier(self.origin, self.signer):
             return False
@@ -218,7 +219,12 @@ class _BoundSigner:
 
 def log_verifier(origin: str, signer: Signer) -> Verifier:
     """Return the public key of a log that a signer signs: its key, under the log's name."""
-    return Verifier.parse(signer.vkey).named(origin)
+    return _named(signer.vkey, origin)
+
+
+@lru_cache(maxsize=64)
+def _named(vkey: str, origin: str) -> Verifier:
+    return Verifier.parse(vkey).named(origin)
 
 
 def _sign(signer: Signer, origin: str, sealed: Sealed, sealed_at: Callable[[int], Sealed | None]) -> str:
