@@ -117,6 +117,7 @@ def work(make: Make, number: int, seconds: float, ready: Any, results: Any) -> N
     while (at := time.perf_counter()) - begun < seconds:
         step()
         waits.append(time.perf_counter() - at)
+    ready.wait()  # to take sixteen processes apart takes most of a second, in which the last steps would wait
     results.put(waits)
 
 
