@@ -9,16 +9,12 @@ import ctypes
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crash.kit import Death
-from processes import PATIENCE_SECONDS
+from crash.kit import Death, run_dying
 
-import donewhen
 from attacks.forger import copy
 from attacks.ledger_200 import ADA, SIGNER, THIRD, open_late
 from donewhen.bounds import Request
@@ -104,11 +100,7 @@ def build(honest: Path, folder: Path) -> dict[str, Path]:
     for path in paths.values():
         path.parent.mkdir()
         copy(honest, path)
-    source = Path(donewhen.__file__).parent.parent
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), str(SCRIPT.parent.parent)])}
-    words = [sys.executable, str(SCRIPT), *map(str, paths.values())]
-    ended = subprocess.run(words, env=environ, check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
-    assert ended.stdout.split() == [str(-signal.SIGKILL)] * len(CRASHES), ended.stdout + ended.stderr
+    assert run_dying(SCRIPT, *paths.values()) == [-signal.SIGKILL] * len(CRASHES)
     return paths
 
 

@@ -1,12 +1,11 @@
-"""Do what the crashes are in the middle of, and be killed there: python dying_keeper.py PATH..., one for each of them.
-
-Each is a process of its own, made by a fork before anything is open; how it ended is printed.
-"""
+"""Do what the crashes are in the middle of, and be killed there: python dying_keeper.py PATH..., one for each of them."""
 
 from __future__ import annotations
 
-import os
 import sys
+from functools import partial
+
+from crash.kit import die_each
 
 from attacks.crashes import CRASHES, Crash, mortal
 from attacks.ledger_200 import SIGNER
@@ -21,12 +20,4 @@ def die(crash: Crash, path: str) -> None:
     raise AssertionError(f"{doing} was done, and {ledger.path} is open, but nobody died")
 
 
-for crash, path in zip(CRASHES.values(), sys.argv[1:], strict=True):
-    child = os.fork()
-    if not child:
-        try:
-            die(crash, path)
-        finally:
-            os._exit(1)
-    sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
-    sys.stdout.flush()  # before the next fork, which would say it again
+die_each(partial(die, crash, path) for crash, path in zip(CRASHES.values(), sys.argv[1:], strict=True))

@@ -11,14 +11,19 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from processes import PATIENCE_SECONDS
+
+import donewhen
 from donewhen.agent_loop import AgentLoop
 from donewhen.checks import Call
 from donewhen.circuit_breaker import CircuitBreaker
@@ -52,6 +57,29 @@ class Death:
         self._seen[kind] += 1
         if self._point == f"{kind}:{self._seen[kind]}":
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_dying(script: Path, *words: object) -> list[int]:
+    """Run a script that lets processes die, one after the other, and return how each ended."""
+    source = Path(donewhen.__file__).parent.parent
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), str(Path(__file__).parent.parent)])}
+    command = [sys.executable, str(script), *map(str, words)]
+    ended = subprocess.run(command, env=environ, check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert not ended.stderr, ended.stderr
+    return [int(one) for one in ended.stdout.split()]
+
+
+def die_each(works: Iterable[Callable[[], object]]) -> None:
+    """Do each in a process of its own, made by a fork before anything is open, and tell how it ended."""
+    for work in works:
+        child = os.fork()
+        if not child:
+            try:
+                work()
+            finally:
+                os._exit(1)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
+        sys.stdout.flush()  # before the next fork, which would say it again
 
 
 class MortalStore(SQLiteStore):
