@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from processes import PATIENCE_SECONDS
-from sessions import ASYNCHRONOUS, BLOCKING, DRIVERS, SPEC, Desk, calls_of
+from sessions import ASYNCHRONOUS, BLOCKING, DRIVERS, SPEC, Desk, calls_of, seeing
 from stores.kit import STORES, start
 
 import donewhen
@@ -170,24 +170,18 @@ def test_tools_after_the_one_that_was_stopped_are_not_run(blocking) -> None:
     assert (ran, [row.data.get("problem") for row in blocking.rows("tool")]) == ([], [None, "not run, by a halt"])
 
 
-def test_no_tool_is_run_after_a_blocking_call_in_which_the_halt_came(blocking) -> None:
-    clock, ran = FakeClock(), list[str]()
-
-    def look() -> str:
-        ran.append("look")
-        return "ran"
-
-    def answer(_call: Any) -> Any:
-        blocking.halt()
-        clock.move(10)
-        return calls_of(("a", "look", {}))
-
-    result = blocking.run(answer, tools=[look], monotonic=clock.monotonic, watch_seconds=1)
-    assert (result.outcome, ran) == ("halted", [])
-    assert blocking.tokens == (15, 0)
-    blocking.lift()
-    assert blocking.resume(make_reply("done"), tools=[look]).outcome == "done"
-    assert "was not run" in blocking.results_told()[0]["content"]
+def test_no_tool_is_run_of_a_reply_that_came_after_the_halt(desk) -> None:
+    ran: list[int] = []
+    calls = calls_of(("a", "look", {}), ("b", "send", {}))
+    options = {"tools": [seeing(ran), donewhen.tool(held=True)(seeing(ran, name="send"))]}
+    result = desk.run(desk.halting(calls), **options)
+    assert (result.outcome, result.reason, ran) == ("halted", REASON, [])
+    assert [tool["run"] for tool in desk.rows("llm")[0].data["tools"]] == [False, False]
+    assert desk.kinds() == ["spec", "policy", "open", "reserve", "halt", "llm", "close"]
+    assert desk.tokens == (15, 0)
+    desk.lift()
+    assert desk.resume(make_reply("done"), **options).outcome == "done"
+    assert ["was not run" in told["content"] for told in desk.results_told()] == [True, True]
 
 
 def test_a_halt_that_was_lifted_before_the_next_call_lets_the_session_go_on(desk) -> None:

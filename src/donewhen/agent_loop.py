@@ -270,9 +270,7 @@ class AgentLoop(_Loop):
 
     def _run_tools(self, step: RunTools, block: Watched) -> None:
         for place, call in enumerate(step.calls):
-            # A client's blocking call is not cut: what was ordered meanwhile is seen here, before anything runs.
-            is_halted = block.halted or (self._halts.is_due and block.look())
-            step.finished[place] = (NOT_RUN, 0) if is_halted else self._timed(partial(self._run_tool, call))
+            step.finished[place] = (NOT_RUN, 0) if block.halted else self._timed(partial(self._run_tool, call))
 
     def _judge(self, step: RunChecks, block: Watched) -> list[tuple[Check, CheckResult, int]]:
         judged: list[tuple[Check, CheckResult, int]] = []

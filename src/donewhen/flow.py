@@ -128,6 +128,8 @@ class Run:
             return (yield from self._breached(settled.breach))
         if reply.usage is None:
             return (yield from self._end("failed", _unmetered(reply)))
+        if settled.halted is not None:
+            return (yield from self._end("halted", str(settled.halted)))
         keep = bool(settled.held) and self.conversation.kept
         ran, drafts = yield from self._run_tools(settled.tools, lambda _call: settled.row.turn_count, keep=keep)
         if settled.held:

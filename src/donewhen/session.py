@@ -40,7 +40,7 @@ from donewhen.drafts import (
     released_entry,
 )
 from donewhen.entry import LedgerRow
-from donewhen.errors import CircuitBreakerError, MissingExtraError, PermitClosedError, SessionEndedError
+from donewhen.errors import CircuitBreakerError, HaltedError, MissingExtraError, PermitClosedError, SessionEndedError
 from donewhen.frozen import quick
 from donewhen.ledger import Answers, Balances, Draft, Ledger
 from donewhen.ledger_balances import find_holders
@@ -87,6 +87,8 @@ class Settlement:
     """The calls that wait for a person."""
     breach: CircuitBreakerError | None = None
     """The ceiling that the tool calls, or the turn asked for next, would cross. Nothing of it was run or sent."""
+    halted: HaltedError | None = None
+    """The order because of which no tool of the reply may run."""
     permit: Permit | None = None
     """Leave for the request that was asked for next."""
 
@@ -288,10 +290,12 @@ class Session(SessionCalls):
         if reply.usage is not None:
             self.remember(permit.request.measured_by(reply.echo, reply.usage.total))
         ask = None if then is None else self._ask(then, None, then_texts)
+        halted: list[str] = []
 
         def decide(balances: Balances, held: Amounts) -> tuple[Draft, list[Callable[[Balances], Draft]]]:
             breach = breach_of_tools(balances, len(calls), seen) if runs_tools else None
-            runs = runs_tools and breach is None
+            halted.extend([balance.name for balance in balances if balance.halted and calls and breach is None])
+            runs = runs_tools and breach is None and not halted
             tools = [intent(call, hasher, held=call.name in self.held_tools, run=runs) for call in reply.tool_calls]
             entry = llm_entry(permit, reply, held, price, hasher, execution_time_ms=execution_time_ms, tools=tools)
             follow: list[Callable[[Balances], Draft]] = []
@@ -312,6 +316,8 @@ class Session(SessionCalls):
         self._wrote(rows[-1])
         # A crash here leaves the reply charged and the tools named but not run: they show as unresolved.
         self.repeats.saw_calls(calls)
+        if runs_tools and halted:
+            return Settlement(row=rows[0], halted=halted_error(self.ledger, self.session_id, halted[0]))
         return self._settlement(rows, reply, then)
 
     def _settlement(self, rows: Sequence[LedgerRow], reply: Reply, then: Request | None) -> Settlement:

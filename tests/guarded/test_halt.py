@@ -124,6 +124,19 @@ def test_a_blocking_call_runs_to_its_end_and_the_next_is_refused(desk) -> None:
         desk.ask()
 
 
+def test_a_reply_that_asks_for_tools_is_charged_and_not_shown(desk) -> None:
+    def answer(_request) -> Answer:
+        halt(desk)
+        return Answer("", tool_calls=[("look", {"x": 1})])
+
+    desk.provider._handler = answer
+    with pytest.raises(HaltedError) as caught:
+        desk.ask(tools=desk.tools)
+    assert str(caught.value) == REASON
+    assert [tool["run"] for tool in desk.rows("llm")[0].data["tools"]] == [False]
+    desk.assert_books_agree()
+
+
 def test_a_wait_between_attempts_is_cut_short(desk) -> None:
     async def forever(_seconds: float) -> None:
         await asyncio.Event().wait()

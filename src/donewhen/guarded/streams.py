@@ -76,7 +76,7 @@ class Tail:
     Args:
         session, permit: of the call.
         listener: puts the reply together.
-        settle: writes what the reply used; returns the ceiling that its tool calls would cross.
+        settle: writes what the reply used; returns why its tool calls may not run.
         response: of httpx, to see whether it was closed.
         streams: where it is open.
     """
@@ -86,7 +86,7 @@ class Tail:
         session: Session,
         permit: Permit,
         listener: Listener,
-        settle: Callable[[], CircuitBreakerError | None],
+        settle: Callable[[], CircuitBreakerError | HaltedError | None],
         response: Any,
         streams: OpenStreams,
     ) -> None:

@@ -15,7 +15,7 @@ from donewhen.attempts import close_attempt, interrupted, pause_before, provider
 from donewhen.bounds import Measured, Request
 from donewhen.client import Failure, Reply
 from donewhen.driving import adrive, drive
-from donewhen.errors import CircuitBreakerError, ReplyError
+from donewhen.errors import CircuitBreakerError, HaltedError, ReplyError
 from donewhen.flow import FINISHED
 from donewhen.guarded.streams import OpenStreams, Tail, hang
 from donewhen.guarded.wire import Body, Wire
@@ -65,7 +65,8 @@ class Turn:
 
         Raises:
             CircuitBreakerError: a ceiling would be crossed, and nothing was sent; or the reply's tool calls cross one.
-            HaltedError: the session is halted, and nothing was sent; or it came while the call was awaited.
+            HaltedError: the session is halted, and nothing was sent; or that came while the call was awaited; or the
+                reply asks for tools.
             Exception: what the SDK raised for the last attempt.
         """
         return drive(self._steps(), self._perform)
@@ -137,7 +138,7 @@ class Turn:
         listener = self.wire.listen(self.body)
         session, start = self.terms.session, self.terms.session.monotonic()
 
-        def settle() -> CircuitBreakerError | None:
+        def settle() -> CircuitBreakerError | HaltedError | None:
             took = ms + int((session.monotonic() - start) * 1000)
             reply = listener.read()
             return settle_reply(session, permit, reply, self.wire.echoes(reply, listener.response), took)
@@ -157,10 +158,10 @@ class Turn:
 
     def _settle(self, reply: Reply, seen: object, ms: int) -> None:
         assert self.permit is not None
-        breach = settle_reply(self.terms.session, self.permit, reply, self.wire.echoes(reply, seen), ms)
+        refusal = settle_reply(self.terms.session, self.permit, reply, self.wire.echoes(reply, seen), ms)
         self.permit = None
-        if breach is not None:
-            raise breach
+        if refusal is not None:
+            raise refusal
 
     # -- what is performed ---------------------------------------------------------------------------------------
 
@@ -204,8 +205,8 @@ class Turn:
 
 def settle_reply(
     session: Session, permit: Permit, reply: Reply, echoes: Sequence[Mapping[str, Any]], ms: int
-) -> CircuitBreakerError | None:
-    """Write what a reply used and which tools it asks for; return the ceiling that these would cross.
+) -> CircuitBreakerError | HaltedError | None:
+    """Write what a reply used and which tools it asks for; return why these may not run: a ceiling, or a halt.
 
     Args:
         echoes: the messages as which the reply may come back in the next request.
@@ -218,4 +219,4 @@ def settle_reply(
         for message in echoes:
             digest = transcript.digest_with(count, message)
             session.remember(Measured(digest, count + 1, reply.usage.total))
-    return settled.breach
+    return settled.breach or settled.halted
