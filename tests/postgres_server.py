@@ -19,13 +19,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import pytest
 
 try:
     import fcntl
+
+    import postgres_supervisor
 except ImportError:  # Windows
     fcntl = None
 
@@ -76,17 +78,44 @@ def server_url() -> str:
     """
     if _given:
         return _given
-    folder, binaries = os.environ.get(FOLDER), find_binaries()
-    if folder is None or binaries is None:
-        missing = f"no PostgreSQL {OLDEST} or newer: name a server in {GIVEN}, or install one"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+    binaries, folder = _binaries(), os.environ[FOLDER]
     with Path(folder, "starting").open("a+") as started:
         fcntl.flock(started, fcntl.LOCK_EX)
         started.seek(0)
         if started.read() != "ready\n":
             started.write(_start(folder, binaries))
+    return _url_in(folder)
+
+
+@contextmanager
+def a_server(folder: Path) -> Iterator[str]:
+    """Start another server in an empty folder, for a test that breaks it, and yield its URL; its end empties the folder."""
+    binaries = _binaries()
+    with (folder / "alive").open("w") as lifeline:
+        fcntl.flock(lifeline, fcntl.LOCK_EX)
+        _start(str(folder), binaries)
+        running = (folder / "running").open("r+")
+        try:
+            yield _url_in(str(folder))
+        finally:
+            lifeline.close()
+            with running:
+                fcntl.flock(running, fcntl.LOCK_EX)  # until it has stopped
+
+
+def missing(what: str) -> NoReturn:
+    """Skip a test for want of something that every machine of CI has, and fail there."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def _binaries() -> Path:
+    binaries = None if fcntl is None else find_binaries()
+    return binaries or missing(f"no PostgreSQL {OLDEST} or newer: name a server in {GIVEN}, or install one")
+
+
+def _url_in(folder: str) -> str:
     return f"postgresql://postgres@/postgres?host={quote(folder, safe='')}"
 
 
@@ -103,9 +132,13 @@ def find_binaries() -> Path | None:
     return next(iter(sorted(Path(package.origin).parent.glob("pginstall*/bin"), reverse=True)), None)
 
 
+def start_again(folder: Path) -> None:
+    """Start a server of `a_server` that has stopped by itself."""
+    postgres_supervisor.start(folder, _binaries(), _user())
+
+
 def _start(folder: str, binaries: Path) -> str:
-    user = next((name for name in ("postgres", "nobody") if _is_user(name)), "") if os.geteuid() == 0 else ""
-    command = [sys.executable, str(SUPERVISOR), folder, str(binaries), user]
+    command = [sys.executable, str(SUPERVISOR), folder, str(binaries), _user()]
     # In a session of its own: Ctrl-C in a terminal is for the tests, after which it stops the server in order.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     process.returncode = 0  # nobody waits for it: it ends after this process
@@ -113,6 +146,11 @@ def _start(folder: str, binaries: Path) -> str:
         said = told.readline()
     assert said == "ready\n", said
     return said
+
+
+def _user() -> str:
+    """Return as whom a server runs: it refuses to be root's."""
+    return next((name for name in ("postgres", "nobody") if _is_user(name)), "") if os.geteuid() == 0 else ""
 
 
 def _is_user(name: str) -> bool:

@@ -29,31 +29,50 @@ SETTINGS = {
 
 
 def main(folder: Path, binaries: Path, user: str) -> None:
-    as_user: dict[str, Any] = {"cwd": "/", "stdin": subprocess.DEVNULL, "check": True}
-    as_user["env"] = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     if user:
         account = pwd.getpwnam(user)
         os.chown(folder, account.pw_uid, account.pw_gid)
-        as_user |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
     data = folder / "data"
-    options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
     make = [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-    control = [binaries / "pg_ctl", "-D", data, "-w", "-t", "120"]
     with (folder / "running").open("w") as running, (folder / "alive").open("r+") as alive:
         fcntl.flock(running, fcntl.LOCK_EX)
         try:
-            subprocess.run(make, capture_output=True, **as_user)
-            start = [*control, "-l", data / "log", "-o", f"-k {folder} {options}", "start"]
-            subprocess.run(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **as_user)
+            subprocess.run(make, capture_output=True, check=True, **as_user(user))
+            start(folder, binaries, user)
             try:
                 tell("ready")
                 fcntl.flock(alive, fcntl.LOCK_EX)
             finally:
-                subprocess.run([*control, "-m", "immediate", "stop"], stdout=subprocess.DEVNULL, **as_user)
+                # One that a test has broken may have stopped already.
+                stop = [binaries / "pg_ctl", "-D", data, "-w", "-t", "120", "-m", "immediate", "stop"]
+                subprocess.run(stop, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **as_user(user))
         except subprocess.CalledProcessError as error:
             tell(f"{error}: {(error.stderr or b'').decode(errors='replace')}")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def start(folder: Path, binaries: Path, user: str) -> None:
+    """Start a server whose data is there, and wait until it can be asked."""
+    options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
+    control = [binaries / "pg_ctl", "-D", folder / "data", "-w", "-t", "120", "-l", folder / "data" / "log"]
+    subprocess.run(
+        [*control, "-o", f"-k {folder} {options}", "start"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        **as_user(user),
+    )
+
+
+def as_user(user: str) -> dict[str, Any]:
+    """Return with which options a program is run as a user; an empty name is this one."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    options: dict[str, Any] = {"cwd": "/", "stdin": subprocess.DEVNULL, "env": environment}
+    if user:
+        account = pwd.getpwnam(user)
+        options |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    return options
 
 
 def tell(what: str) -> None:

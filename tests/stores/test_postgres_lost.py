@@ -11,8 +11,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from postgres_server import APP, a_database, execute, url_of, worker_database
+from postgres_server import APP, a_database, execute, start_again, url_of, worker_database
 from stores.kit import add, an_entry, open_postgres, postgres_url
+from stores.small_disk import postgres_on_a_small_disk
 
 from donewhen.errors import LedgerUnavailableError
 from donewhen.ledger import utc_now
@@ -148,21 +149,21 @@ def test_one_that_is_lost_before_the_commit_stores_nothing(database: str, url: s
 
 def test_one_that_is_lost_in_the_commit_before_it_counts_stores_nothing(database: str, url: str) -> None:
     """A check that waits holds the commit up, and is cut off there."""
-    execute(
-        url_of(database),
-        "CREATE FUNCTION public.hold_up() RETURNS trigger LANGUAGE plpgsql AS"
-        " 'BEGIN PERFORM pg_sleep(60); RETURN NULL; END'",
-        "CREATE CONSTRAINT TRIGGER hold_up AFTER INSERT ON donewhen.sealed DEFERRABLE INITIALLY DEFERRED"
-        " FOR EACH ROW EXECUTE FUNCTION public.hold_up()",
-    )
-    try:
-        with closing(opened(url)) as store:
+    with closing(opened(url)) as store:  # which begins its log, before there is the check
+        execute(
+            url_of(database),
+            "CREATE FUNCTION public.hold_up() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_sleep(60); RETURN NULL; END'",
+            "CREATE CONSTRAINT TRIGGER hold_up AFTER INSERT ON donewhen.sealed DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION public.hold_up()",
+        )
+        try:
             with meanwhile(lambda: kill_when_it_waits(database, "PgSleep")):
                 caught = lost(store)
             assert caught.stored is False
             assert store.read_sessions() == []
-    finally:
-        execute(url_of(database), "DROP FUNCTION public.hold_up() CASCADE")
+        finally:
+            execute(url_of(database), "DROP FUNCTION public.hold_up() CASCADE")
 
 
 def test_one_that_is_lost_in_the_commit_after_it_counts_is_told_as_stored(database: str, tmp_path: Path) -> None:
@@ -195,6 +196,22 @@ def test_a_server_that_is_gone_at_the_commit_leaves_it_unknown(url: str, databas
         with pytest.raises(LedgerUnavailableError, match="may or may not be stored") as caught:
             add(store, an_entry())
         assert caught.value.stored is None
+
+
+def test_a_server_that_dies_of_a_full_disk_leaves_the_commit_unknown_and_comes_back_whole() -> None:
+    """It stops where it cannot write what a commit must be found again by; what was acknowledged is there when it runs again."""
+    with postgres_on_a_small_disk() as (disk, url), closing(opened(url)) as store:
+        add(store, an_entry(), an_entry())
+        disk.fill()
+        execute(url, "SELECT pg_switch_wal()")  # there is no room for the next file of it
+        assert lost(store).stored is None
+        with pytest.raises(LedgerUnavailableError) as caught:
+            add(store, an_entry())
+        assert caught.value.stored is False
+        disk.free()
+        start_again(disk.server)
+        assert [row.seq for row in add(store, an_entry())] == [3]
+        assert verify_ledger(store, None).rows == 3
 
 
 def test_another_server_in_its_place_is_not_believed_that_nothing_is_stored(url: str, database: str) -> None:
