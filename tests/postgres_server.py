@@ -133,8 +133,8 @@ def find_binaries() -> Path | None:
 
 
 def start_again(folder: Path) -> None:
-    """Start a server of `a_server` that has stopped by itself."""
-    postgres_supervisor.start(folder, _binaries(), _user())
+    """Start a server of `a_server` again that has stopped by itself, or is about to."""
+    postgres_supervisor.start(folder, _binaries(), _user(), "restart")
 
 
 def _start(folder: str, binaries: Path) -> str:

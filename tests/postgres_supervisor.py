@@ -52,12 +52,12 @@ def main(folder: Path, binaries: Path, user: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def start(folder: Path, binaries: Path, user: str) -> None:
+def start(folder: Path, binaries: Path, user: str, how: str = "start") -> None:
     """Start a server whose data is there, and wait until it can be asked."""
     options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
     control = [binaries / "pg_ctl", "-D", folder / "data", "-w", "-t", "120", "-l", folder / "data" / "log"]
     subprocess.run(
-        [*control, "-o", f"-k {folder} {options}", "start"],
+        [*control, "-m", "immediate", "-o", f"-k {folder} {options}", how],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=True,
