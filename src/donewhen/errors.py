@@ -167,7 +167,7 @@ class LedgerUnavailableError(LedgerError):
     def __str__(self) -> str:
         known = {
             True: "What was being written is stored.",
-            False: "Nothing of what was being written is stored.",
+            False: "Nothing was written.",
             None: "What was being written may or may not be stored: read the session before writing it again.",
         }
         return f"{self.path}: {self.problem}. {known[self.stored]}"

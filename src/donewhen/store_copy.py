@@ -48,6 +48,8 @@ def copy_store(
         LedgerUnavailableError: one of them cannot be read or written.
     """
     here, there = _whole(source), _whole(target)
+    with _open_dump(here) as dump:
+        _refuse_taken(there, dump.origin)  # before the source is verified, which may take long
     verifier = next((Verifier.parse(vkey) for vkey in named_keys(here)), None)
     before = verify_ledger(here, verifier, progress=progress)
     with _open_dump(here) as dump:
@@ -78,6 +80,18 @@ def _open_dump(address: str) -> AbstractContextManager[Dump]:
     from donewhen.stores import sqlite_copy
 
     return sqlite_copy.dump(address)
+
+
+def _refuse_taken(address: str, origin: str) -> None:
+    if is_url(address):
+        require_postgres()
+        from donewhen.stores import postgres_copy
+
+        postgres_copy.refuse_taken(address, origin)
+        return
+    from donewhen.stores import sqlite_copy
+
+    sqlite_copy.refuse_taken(address)
 
 
 def _load(address: str, dump: Dump, progress: Progress) -> None:

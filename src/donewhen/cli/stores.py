@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
+from urllib.parse import urlsplit, urlunsplit
 
 import click
 
@@ -11,7 +13,7 @@ from donewhen.cli.ledger import progress_bar
 from donewhen.cli.output import counted_as, put, put_json, say
 from donewhen.render import visible
 from donewhen.stores.opening import require_postgres
-from donewhen.stores.postgres_url import is_url
+from donewhen.stores.postgres_url import is_url, parse_url
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="A JSON object on stdout.")
 
@@ -27,7 +29,7 @@ def store() -> None:
 @click.option("--app-role", metavar="ROLE", help="May read and add, nothing else; made where it is missing.")
 @_json_option
 def init(url: str, *, owner_role: str | None, app_role: str | None, as_json: bool) -> None:
-    """Make the ledger's schema in a PostgreSQL database, or bring it to the newest version.
+    """Make the schema in a PostgreSQL database, or update it.
 
     URL is postgresql://USER@HOST/DATABASE, as a role that may make schemas, and roles where they are missing. Running it
     again changes nothing. Processes that write ledgers connect as the application role, which cannot change or remove
@@ -47,8 +49,22 @@ def init(url: str, *, owner_role: str | None, app_role: str | None, as_json: boo
         put(f"{visible(made.database)} has version {made.version} of the schema now.")
     for warning in made.warnings:
         say(f"Warning: {warning}.")
-    if app_role is None and not as_json:
-        say("Nobody was granted anything: name the role that applications have with --app-role.")
+    if as_json:
+        return
+    if app_role is None:
+        say("No role was granted anything by this: name the one that applications have with --app-role.")
+    else:
+        role, place = visible(app_role), visible(shlex.quote(_for_anybody(url)))
+        say(
+            f"{role} may read and add. GRANT {role} TO the roles that applications connect as, unless it is one itself."
+        )
+        say(f"A log begins with what is first written to it: donewhen run SPEC.toml --store {place}")
+
+
+def _for_anybody(url: str) -> str:
+    """Return the URL of a log in this database, with the places to be filled in."""
+    shown = urlsplit(parse_url(url).database)
+    return urlunsplit((shown.scheme, f"ROLE@{shown.netloc.rpartition('@')[2]}", shown.path, shown.query, "LOG"))
 
 
 @store.command()
@@ -56,9 +72,9 @@ def init(url: str, *, owner_role: str | None, app_role: str | None, as_json: boo
 @click.argument("target", metavar="TO")
 @_json_option
 def copy(source: str, target: str, *, as_json: bool) -> None:
-    """Copy a ledger from SQLite to PostgreSQL, or back, byte for byte, and verify both ends.
+    """Copy a ledger into another store, and verify both.
 
-    FROM and TO are each a file or postgresql://USER@HOST/DATABASE#LOG. TO must not be there yet. Stop what writes to FROM
+    From SQLite to PostgreSQL or back, or into another of its kind, byte for byte. FROM and TO are each a file or postgresql://USER@HOST/DATABASE#LOG. TO must not be there yet. Stop what writes to FROM
     first, and go on writing to TO alone: two ledgers of one name that differ are one too many.
     """
     from donewhen.store_copy import copy_store
@@ -74,4 +90,5 @@ def copy(source: str, target: str, *, as_json: bool) -> None:
         f"{visible(copied.target)}: {counted_as(report.rows, 'row')} and {counted_as(report.checkpoints, 'checkpoint')} "
         f"of the log {visible(report.origin)}, {signed}, copied from {visible(copied.source)}. Both verify."
     )
-    say("Both were held against the key that the source names. Verify against yours: donewhen verify --key VKEY")
+    line = visible(shlex.join(("donewhen", "verify", copied.target, "--key")))
+    say(f"Both were held against the key that the source names. Verify against yours: {line} VKEY")

@@ -171,7 +171,7 @@ def roll_back(connection: Link) -> None:
 
 def translate(path: str, error: psycopg.Error) -> LedgerError:
     """Return our error for the database's or the system's. Nothing of what was being written is stored."""
-    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    said = " ".join(str(error).split()).rstrip(".?") or type(error).__name__
     if isinstance(error, (errors.LockNotAvailable, errors.QueryCanceled)):
         return LedgerUnavailableError(path, f"another process has been writing for too long ({said})", stored=False)
     if isinstance(error, (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedFunction)):

@@ -23,6 +23,8 @@ TOLD_ROWS = 1000
 
 _LOG = "SELECT origin, vkey FROM donewhen.log WHERE log = %s"
 _NEW_LOG = "INSERT INTO donewhen.log (log, origin, vkey) VALUES (%s, %s, %s)"
+_SAME = "SELECT log FROM donewhen.log WHERE origin = %s"
+_LOGS = "SELECT log FROM donewhen.log ORDER BY log"
 _COUNT = "SELECT count(*) FROM donewhen.entries WHERE log = %s"
 
 
@@ -42,8 +44,10 @@ class PostgresDump:
         self._log = address.log
         found = connection.execute(_LOG, (address.log,)).fetchone()
         if found is None:
+            logs = [log for (log,) in connection.execute(_LOGS)]
+            has = f"It has {', '.join(logs)}" if logs else "It has none yet"
             raise LedgerFormatError(
-                f"{address.shown} holds no ledger: there is no log {address.log!r} in this database"
+                f"{address.shown} holds no ledger: there is no log {address.log!r} in this database. {has}"
             )
         self.origin, self.vkey = found
         counted = connection.execute(_COUNT, (address.log,)).fetchone()
@@ -70,6 +74,27 @@ def dump(url: str) -> Generator[PostgresDump, None, None]:
         yield PostgresDump(connection, address)
 
 
+def refuse_taken(url: str, origin: str) -> None:
+    """Refuse a target that is there already.
+
+    Raises:
+        LedgerError: there is such a log, or one of the same origin.
+        LedgerUnavailableError: it cannot be reached.
+    """
+    with _opened(url) as (connection, address):
+        _refuse_taken(connection, address, origin)
+
+
+def _refuse_taken(connection: Link, address: Address, origin: str) -> None:
+    if connection.execute(_LOG, (address.log,)).fetchone() is not None:
+        raise LedgerError(f"{address.shown} is not empty. A copy goes into a log that is not there yet.")
+    same = connection.execute(_SAME, (origin,)).fetchone()
+    if same is not None:
+        raise LedgerError(
+            f"{address.database} has this ledger already, as its log {same[0]!r}. A database has each once."
+        )
+
+
 def load(url: str, source: Dump, progress: Progress) -> None:
     """Begin a log that is a copy of another, in one transaction.
 
@@ -78,8 +103,7 @@ def load(url: str, source: Dump, progress: Progress) -> None:
         LedgerUnavailableError: it could not be written; nothing of it is stored.
     """
     with _opened(url) as (connection, address), connection.transaction():
-        if connection.execute(_LOG, (address.log,)).fetchone() is not None:
-            raise LedgerError(f"{address.shown} is not empty. A copy goes into a log that is not there yet.")
+        _refuse_taken(connection, address, source.origin)
         connection.execute(_NEW_LOG, (address.log, source.origin, source.vkey))
         for table, columns in COLUMNS.items():
             _copy(connection, address.log, table, columns, source, progress if table == "entries" else _tell_nobody)

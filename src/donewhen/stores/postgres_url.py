@@ -6,12 +6,16 @@ is shown to anybody has no password in it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from donewhen.errors import LedgerFormatError
 
 SCHEMES = ("postgresql://", "postgres://")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_HOSTS = re.compile(r"(?:\[[0-9A-Fa-f:.%]*\]|[^\[\]:,]*)(?::\d*)?")
 
 LOCAL = "local"
 """The log of sessions that stand under no budget."""
@@ -56,18 +60,49 @@ class Address:
 
 
 def is_url(path: object) -> bool:
-    """Tell whether a store is named by a PostgreSQL URL, and not by a path."""
-    return isinstance(path, str) and path.startswith(SCHEMES)
+    """Tell whether a store is named by a PostgreSQL URL, and not by a path.
+
+    Raises:
+        LedgerFormatError: it is named by a URL of another kind, which is no path either.
+    """
+    scheme = _SCHEME.match(path) if isinstance(path, str) else None
+    if scheme is None:
+        return False
+    if not scheme.group().lower().startswith(SCHEMES):
+        raise LedgerFormatError(f"a ledger is a file or postgresql://USER@HOST/DATABASE#LOG, not {scheme.group()}…")
+    return True
 
 
 def parse_url(url: str) -> Address:
     """Read a URL.
 
     Raises:
-        LedgerFormatError: the log's name cannot be one.
+        LedgerFormatError: it is none that leaves no doubt where its password ends, or the log's name cannot be one.
     """
-    conninfo, _, fragment = url.partition("#")
+    scheme, _, rest = url.partition("://")
+    conninfo, _, fragment = f"{scheme.lower()}://{rest}".partition("#")
+    _refuse_unclear(conninfo, fragment)
     return Address(conninfo, _checked(unquote(fragment)) if fragment else LOCAL, bool(fragment))
+
+
+def _refuse_unclear(conninfo: str, fragment: str) -> None:
+    """Refuse a URL whose password might be taken for a part that is shown.
+
+    Nothing of it is in the message: what is wrong with it may be the password.
+    """
+    netloc, slash, path = conninfo.partition("://")[2].partition("?")[0].partition("/")
+    user, at, hosts = netloc.rpartition("@")
+    # Without a path, what stands behind ? or # may be the rest of a password too.
+    beyond = path if at or slash else fragment + conninfo.partition("?")[2]
+    if "@" in user or "@" in beyond or not all(_HOSTS.fullmatch(host) for host in hosts.split(",")):
+        raise LedgerFormatError(
+            "the URL of the store is not postgresql://USER:PASSWORD@HOST:PORT/DATABASE#LOG; in a password, / ? # @ and % "
+            "are written %2F %3F %23 %40 and %25"
+        )
+    if _PERCENT.search(conninfo):
+        raise LedgerFormatError(
+            "a % in the URL of the store is not followed by two hex digits; % itself is written %25"
+        )
 
 
 def log_of(budget: str) -> str:

@@ -84,7 +84,7 @@ def connect_read_only(path: str, wait_seconds: float) -> sqlite3.Connection:
         FileNotFoundError: there is no file.
     """
     if not os.path.exists(path):
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError("there is no file of this name")
     try:
         return _opened(path, wait_seconds, "mode=ro")
     except sqlite3.OperationalError:

@@ -55,15 +55,26 @@ def dump(path: str) -> Generator[SQLiteDump, None, None]:
         raise translate(path, error) from error
 
 
+def refuse_taken(path: str) -> None:
+    """Refuse a target that is there already, or cannot be.
+
+    Raises:
+        LedgerError: there is a file that is not empty, or no folder for it.
+    """
+    if os.path.exists(path) and os.path.getsize(path):
+        raise LedgerError(f"{path} is not empty. A copy goes into a file that is not there yet.")
+    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise LedgerError(f"there is no folder {os.path.dirname(os.path.abspath(path))} for {os.path.basename(path)}")
+
+
 def load(path: str, source: Dump, progress: Progress) -> None:
     """Make a file that holds a log; what was begun of it is removed where that fails.
 
     Raises:
-        LedgerError: there is a file that is not empty.
+        LedgerError: there is a file that is not empty, or no folder for it.
         LedgerUnavailableError: it could not be written.
     """
-    if os.path.exists(path) and os.path.getsize(path):
-        raise LedgerError(f"{path} is not empty. A copy goes into a file that is not there yet.")
+    refuse_taken(path)
     try:
         with closing(connect(path, WAIT_SECONDS, make=True)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
