@@ -89,7 +89,7 @@ def a_session(
 ) -> Session:
     """Open the session under a breaker that prints nowhere."""
     breaker = CircuitBreaker(turns, tokens, output_fn=say or (lambda _notice: None), **(limits or {}))
-    return open_session(SPEC, breaker, ledger, **options)
+    return open_session(options.pop("spec", SPEC), breaker, ledger, **options)
 
 
 def ask(text: str = "hello", max_tokens: int | None = 100, model: str = "m", **others: Any) -> Request:

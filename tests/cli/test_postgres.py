@@ -15,7 +15,10 @@ from postgres_server import a_copy, url_of
 from sessions import a_session, ask
 from stores.kit import STRANGER, postgres_url
 
+from donewhen.client import read_reply
 from donewhen.ledger import Ledger
+from donewhen.spec_writer import SpecResult
+from donewhen.testing import make_reply
 
 SECRET = "S3CRET"
 STOPS = 'keep = "conversation"\n[ceilings]\nturns = 1\ntokens = 20000\n[[done_when]]\ncheck = "regex"\npattern = "never this"\n'
@@ -104,6 +107,24 @@ def test_a_budget_is_begun_changed_halted_and_lifted(store: str, tmp_path: Path)
     well("run", spec, *OFFLINE)
 
 
+def test_what_a_session_used_is_what_its_children_used_until_now(store: str) -> None:
+    with Ledger(store) as ledger:
+        parent = a_session(ledger, tokens=5_000)
+        parent.settle(parent.admit(ask()), read_reply(make_reply("x", input_tokens=5, output_tokens=5)))
+        child = parent.child(SpecResult("a", "b", "c", "child"))
+        child.settle(child.admit(ask()), read_reply(make_reply("x", input_tokens=20, output_tokens=10)))
+        child.admit(ask(max_tokens=50))
+        true = ledger.store.find_balance(parent.session_id)
+        assert true is not None
+        assert ledger.rows(parent.session_id)[-1].after[-1] != true
+    shown = {one["session_id"]: one["balance"] for one in told("sessions")}
+    assert shown[parent.session_id]["spent"]["tokens"] == 40
+    assert shown["child"]["spent"]["tokens"] == 30
+    balance = told("show", parent.session_id)["balance"]
+    assert balance["reserved"]["tokens"] == true.reserved.tokens > 0
+    assert f"tokens     {true.used_tokens:,} of 5,000" in well("show", parent.session_id)
+
+
 def test_a_call_in_doubt_is_listed_and_settled(store: str) -> None:
     with Ledger(store) as ledger:
         a_session(ledger).admit(ask())
@@ -113,6 +134,20 @@ def test_a_call_in_doubt_is_listed_and_settled(store: str) -> None:
     assert "12 tokens" in well("reconcile", call["session_id"], "--turn", "1", *used)
     assert told("reconcile") == []
     assert told("show", call["session_id"])["balance"]["spent"]["tokens"] == 12
+    assert "reconcile" not in well("show", call["session_id"])
+    assert "reconcile" in well("show", call["session_id"], "--all")
+
+
+def test_a_call_in_doubt_is_found_without_naming_its_log(tmp_path: Path) -> None:
+    url = postgres_url(tmp_path / "ledger.db")
+    with Ledger(url) as ledger:
+        lost = a_session(ledger, spec=SpecResult("a", "b", "c", tmp_path.name))
+        lost.admit(ask())
+    anywhere = ("--store", url.partition("#")[0])
+    [call] = told("reconcile", lost.session_id, *anywhere)
+    assert call["session_id"] == lost.session_id
+    well("reconcile", lost.session_id, "--turn", "1", "--none", "--why", "no work", "--force", *anywhere)
+    assert told("reconcile", lost.session_id, *anywhere) == []
 
 
 # -- what cannot be ---------------------------------------------------------------------------------------------------

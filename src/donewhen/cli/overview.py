@@ -26,6 +26,8 @@ class Overview:
     """Every row in order, bookkeeping too."""
     progress: Progress | None
     """None: it was never opened."""
+    balance: Balance | None
+    """What is spent, reserved and allowed: as the newest row left it that moved it, which may be one of a child's."""
 
     @property
     def state(self) -> str:
@@ -33,11 +35,6 @@ class Overview:
         if self.progress is not None:
             return self.progress.state
         return "by hand" if any(row.kind == "write" for row in self.rows) else "not begun"
-
-    @property
-    def balance(self) -> Balance | None:
-        """Return what is spent, reserved and allowed."""
-        return None if self.progress is None else self.progress.balance
 
     @property
     def promise(self) -> dict[str, str]:
@@ -72,7 +69,10 @@ def look_at(ledger: Ledger, session_id: str, rows: Sequence[LedgerRow]) -> Overv
 
     reviewed = any(row.kind in ("attest", "reject") for row in rows)
     grounds = Grounds.of(ledger, datetime.now(timezone.utc)) if reviewed else None
-    return Overview(session_id=session_id, rows=rows, progress=read_progress(rows, grounds))
+    progress = read_progress(rows, grounds)
+    # What its children used since its own newest row stands in theirs.
+    balance = None if progress is None else ledger.store.find_balance(session_id)
+    return Overview(session_id=session_id, rows=rows, progress=progress, balance=balance)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def reconcile(
 def _list(session: str | None, *, as_json: bool) -> None:
     from donewhen.reconcile import iter_in_doubt
 
-    with open_to_read(store_path()) as ledger:
+    with open_to_read(store_path(session)) as ledger:
         chosen = None if session is None else find_session(ledger, session)
         calls = list(iter_in_doubt(ledger, chosen))
         known = [session_id for session_id, _, _ in ledger.sessions()]
@@ -206,7 +206,7 @@ def _settle(session: str, turn: int, found: Found, said: dict[str, Any], *, as_j
     from donewhen.reconcile import find_call, iter_in_doubt
     from donewhen.reconcile import reconcile as settle
 
-    with open_to_write(store_path()) as ledger:
+    with open_to_write(store_path(session)) as ledger:
         session_id = find_session(ledger, session)
         try:
             call = find_call(list(iter_in_doubt(ledger, session_id)), turn, said["attempt"])

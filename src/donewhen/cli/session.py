@@ -36,7 +36,10 @@ _MS_PER_MINUTE = 60_000
 @click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout.")
 @store_option
 def sessions(*, as_json: bool) -> None:
-    """List the sessions, oldest first, and where each stands."""
+    """List the sessions, oldest first, and where each stands.
+
+    What a session used includes what its children have used.
+    """
     with open_to_read(store_path()) as ledger:
         found = [look_at(ledger, session_id, ledger.rows(session_id)) for session_id, _, _ in ledger.sessions()]
     if as_json:
@@ -70,7 +73,8 @@ def _session_cells(overview: Overview, known: list[str]) -> tuple[str, ...]:
 def show(session: str, *, everything: bool, as_json: bool) -> None:
     """Show a session: its promise, its spend against its ceilings, and its rows.
 
-    SESSION is its id, or a beginning of it that no other session has.
+    SESSION is its id, or a beginning of it that no other session has. What it used includes what its children have used until
+    now. Reservations, openings, and calls that a person settled (reconcile) are among the rows with --all.
     """
     with open_to_read(store_path(session)) as ledger:
         session_id = find_session(ledger, session)
