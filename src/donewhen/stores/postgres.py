@@ -160,9 +160,9 @@ class PostgresStore(PostgresReads):
 
     def _connect(self) -> Link:
         connection, self._started = connect(self._address, self._wait_seconds)
-        connection.execute(sql.PLAN_ONCE)
+        connection.execute(sql.PLAN_ONCE.encode())
         if self._can_prepare:
-            connection.execute(sql.PREPARE)
+            connection.execute(sql.PREPARE.encode())
         return connection
 
     def _own_pool(self) -> Pool:
@@ -213,7 +213,7 @@ class PostgresStore(PostgresReads):
                 f"{self.path} holds no ledger of this version. 'donewhen store init URL' makes it, as a role that may."
             )
         if not self._read_only and not self._can_prepare:
-            connection.execute(sql.PREPARE)  # not before, where there may be no table that it names
+            connection.execute(sql.PREPARE.encode())  # not before, where there may be no table that it names
             self._can_prepare = True
         found = connection.execute(sql.LOG, (self._name,)).fetchone()
         if found is None:
@@ -307,7 +307,8 @@ class PostgresStore(PostgresReads):
             (sql.STATE, (name, _KEYS, log.size, MOST_STATES)),
             (sql.NEWEST, self._asked(recent)),
         )
-        found.nextset(), found.nextset()
+        for _ in range(2):
+            found.nextset()
         has_changed = self._catch_up(connection, found.fetchall())
         if has_changed:
             self._known = recent
