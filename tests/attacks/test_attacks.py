@@ -10,16 +10,9 @@ import pytest
 from attacks.forger import Forger, copy
 from attacks.kit import TABLES, Copied, alter_columns, go_on_honestly, refuse
 from attacks.ledger_200 import BUDGETS, FIRST, KEY, ROWS, SESSIONS, SIGNER, kinds
-from attacks.moves import (
-    SLIPPED_KINDS,
-    all_moves,
-    cut_back,
-    cut_back_to_nothing,
-    places_in,
-    rewrite_with_the_key,
-    shapes,
-    with_place_altered,
-)
+from attacks.moves import SLIPPED_KINDS, all_moves
+from attacks.places import places_in, shapes, with_place_altered
+from attacks.whole_logs import cut_back, cut_back_to_nothing, rewrite_with_the_key
 from donewhen.errors import LedgerError, LedgerTamperedError
 from donewhen.ledger import Ledger
 from donewhen.notes import Verifier

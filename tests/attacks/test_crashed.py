@@ -13,17 +13,9 @@ from attacks.forger import Forger, spell
 from attacks.forger import copy as copy_ledger
 from attacks.kit import TABLES, Copied, alter_columns, go_on_honestly, refuse
 from attacks.ledger_200 import FIRST, KEY, ROWS, SIGNER, THIRD
-from attacks.moves import (
-    ALIKE,
-    SLIPPED_KINDS,
-    Move,
-    all_moves,
-    cut_back,
-    cut_back_to_nothing,
-    places_in,
-    rewrite_with_the_key,
-    with_place_altered,
-)
+from attacks.moves import ALIKE, SLIPPED_KINDS, Move, all_moves
+from attacks.places import places_in, with_place_altered
+from attacks.whole_logs import cut_back, cut_back_to_nothing, rewrite_with_the_key
 from donewhen.errors import LedgerError, LedgerFormatError, LedgerTamperedError
 from donewhen.ledger import Ledger
 from donewhen.verify import Seen, verify_ledger
