@@ -12,12 +12,13 @@ Place = tuple[str | int, ...]
 
 
 def places_in(row: Row) -> list[Place]:
-    """Return where each value of a row stands, with those in its data and its balances."""
+    """Return where each value of a row stands, with those in its data and its balances; a list of amounts is one."""
     return list(_leaves(row))
 
 
 def _leaves(value: Any) -> Iterator[Place]:
-    if isinstance(value, (dict, list)) and value:
+    is_list = isinstance(value, list) and any(isinstance(part, (dict, list)) for part in value)
+    if is_list or (isinstance(value, dict) and value):
         for name, part in value.items() if isinstance(value, dict) else enumerate(value):
             yield from ((name, *rest) for rest in _leaves(part))
     else:

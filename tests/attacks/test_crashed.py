@@ -32,7 +32,6 @@ WHOLE = (
     "in a call",
     "sealing, when it is on disk",
     "attesting, when it is on disk",
-    "releasing, when it is begun",
     "releasing, when it is done",
     "rotating, when it is on disk",
 )
