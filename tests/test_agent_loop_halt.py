@@ -14,7 +14,6 @@ from sessions import ASYNCHRONOUS, BLOCKING, DRIVERS, SPEC, Desk, calls_of, seei
 from stores.kit import STORES, start
 
 import donewhen
-from donewhen import timeouts
 from donewhen.checks import Call, Regex, Shell
 from donewhen.errors import HaltedError, LedgerUnavailableError
 from donewhen.ledger import Ledger
@@ -52,6 +51,12 @@ class HaltedDesk(Desk):
     def tokens(self) -> tuple[int, int]:
         balance = self.rows()[-1].after[-1]
         return balance.spent.tokens, balance.reserved.tokens
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch) -> None:
+    """Give what was asked to stop all the time that a busy machine may need."""
+    monkeypatch.setattr("donewhen.timeouts.GRACE_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture(params=sorted(STORES))
@@ -100,7 +105,7 @@ def test_a_tool_that_asks_ends_in_an_orderly_way_and_its_result_is_kept(desk, or
 
 
 def test_a_tool_that_does_not_listen_is_left_behind_and_its_row_says_so(desk, monkeypatch) -> None:
-    monkeypatch.setattr(timeouts, "GRACE_SECONDS", 0.01)
+    monkeypatch.setattr("donewhen.timeouts.GRACE_SECONDS", 0.01)
     end = threading.Event()
 
     def look() -> str:
@@ -123,8 +128,8 @@ def test_an_asynchronous_tool_is_cancelled(desk) -> None:
     tidied: list[bool] = []
 
     async def look() -> str:
-        await asyncio.to_thread(desk.halt)
         try:
+            await asyncio.to_thread(desk.halt)
             await asyncio.Event().wait()
         finally:
             tidied.append(donewhen.stopping().is_set())
@@ -352,3 +357,9 @@ def test_a_process_that_is_killed_between_the_halt_and_its_row_leaves_what_it_re
         assert desk.run(make_reply("done")).outcome == "done"
         assert desk.rows()[-1].after[-1].reserved.tokens == reserved
     verify_ledger(path, None)
+
+
+def test_a_time_between_two_looks_that_is_none_is_refused_before_anything_is_written(desk) -> None:
+    with pytest.raises(ValueError, match="watch_seconds is 0"):
+        desk.make(watch_seconds=0)
+    assert desk.rows() == []

@@ -81,6 +81,12 @@ def test_it_is_time_for_a_look_only_now_and_then(ledger) -> None:
     assert [*due, watch.is_due] == [False, True, False]
 
 
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), True, "1"])
+def test_what_is_no_time_between_two_looks_is_refused(ledger, seconds) -> None:
+    with pytest.raises(ValueError, match="watch_seconds is"):
+        HaltWatch(a_session(ledger), seconds)
+
+
 def test_looking_writes_nothing(ledger) -> None:
     watch = HaltWatch(a_session(ledger))
     before = ledger.store.newest_sealed()
@@ -100,11 +106,13 @@ def test_a_ledger_that_cannot_be_read_is_borne_for_a_while(ledger, monkeypatch) 
         patch.setattr(ledger.store, "newest_sealed", unreadable)
         clock.move(BLIND_SECONDS - 1)
         assert watch.look() is None
+        clock.move(BLIND_SECONDS - 1)
+        assert watch.look() is None
     assert watch.look() is None  # it is there again, and the time begins anew
     monkeypatch.setattr(ledger.store, "newest_sealed", unreadable)
-    clock.move(BLIND_SECONDS - 1)
+    clock.move(BLIND_SECONDS * 2)  # in which nobody looked
     assert watch.look() is None
-    clock.move(1)
+    clock.move(BLIND_SECONDS)
     with pytest.raises(LedgerUnavailableError):
         watch.look()
 

@@ -37,6 +37,12 @@ def asked(ran: Ran) -> bool:
     return isinstance(ran.error, StopAskedError) and str(ran.error) == "it was asked to stop"
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch) -> None:
+    """Give what was asked to stop all the time that a busy machine may need."""
+    monkeypatch.setattr("donewhen.timeouts.GRACE_SECONDS", PATIENCE_SECONDS)
+
+
 def test_without_a_lookout_all_of_the_time_is_one_piece() -> None:
     assert (list(pieces(5)), list(pieces(None))) == ([5], [None])
 

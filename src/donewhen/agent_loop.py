@@ -21,7 +21,7 @@ from donewhen.conversation import Conversation
 from donewhen.driving import adrive, drive
 from donewhen.errors import ReplyError, SpecError
 from donewhen.flow import Run
-from donewhen.halt_watch import EVERY_SECONDS, HaltWatch, Watched
+from donewhen.halt_watch import EVERY_SECONDS, HaltWatch, Watched, watch_interval
 from donewhen.ledger import Ledger
 from donewhen.opening import open_session
 from donewhen.prices import find_price as find_listed_price
@@ -125,7 +125,7 @@ class _Loop:
         self._folder = Path(folder)
         self._find_price = find_price
         self._started_by = started_by
-        self._watch_seconds = watch_seconds
+        self._watch_seconds = watch_interval(watch_seconds)
         self._monotonic = monotonic
         self._sleep = sleep
         held = {name for name, tool in self._tools.items() if tool.held}

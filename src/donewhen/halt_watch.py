@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from donewhen.errors import HaltedError, LedgerUnavailableError
 from donewhen.session import Session
 from donewhen.stops import Stop, under
-from donewhen.timeouts import Ran, cancel, run_within
+from donewhen.timeouts import MAX_TIMEOUT_SECONDS, Ran, cancel, run_within
 
 _T = TypeVar("_T")
 
@@ -25,6 +25,17 @@ BLIND_SECONDS = 30.0
 """How long the ledger may be unreadable before what is under way ends: as long as a writer waits for its turn."""
 
 
+def watch_interval(seconds: object) -> float:
+    """Return how often to look, in seconds.
+
+    Raises:
+        ValueError: it is no number above 0 and at most a day.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= MAX_TIMEOUT_SECONDS:
+        raise ValueError(f"watch_seconds is {seconds!r}, not a number above 0 and at most {MAX_TIMEOUT_SECONDS:,.0f}")
+    return seconds
+
+
 class HaltWatch:
     """Knows whether a session is halted, from the ledger. Safe to share between threads.
 
@@ -32,15 +43,19 @@ class HaltWatch:
         session: the one that works.
         every_seconds: how long to wait between two looks.
         monotonic: the clock that never goes back.
+
+    Raises:
+        ValueError: see `watch_interval`.
     """
 
     def __init__(
         self, session: Session, every_seconds: float = EVERY_SECONDS, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self.every_seconds = every_seconds
+        self.every_seconds = watch_interval(every_seconds)
         self._session = session
         self._monotonic = monotonic
-        self._looked = self._saw = monotonic()
+        self._looked = monotonic()
+        self._blind_since: float | None = None
         self._size: int | None = None
         self._found: HaltedError | None = None
 
@@ -50,7 +65,9 @@ class HaltWatch:
         return self._monotonic() - self._looked >= self.every_seconds
 
     def look(self) -> HaltedError | None:
-        """Ask the ledger, and return the order that halts the session, None if there is none. A log that has not grown is not asked further.
+        """Ask the ledger, and return the order that halts the session, None if there is none.
+
+        A log that has not grown since the last look is not asked further.
 
         Raises:
             LedgerUnavailableError: the ledger could not be read for `BLIND_SECONDS`.
@@ -61,10 +78,12 @@ class HaltWatch:
             if size != self._size:
                 self._found, self._size = self._session.find_halt(), size
         except LedgerUnavailableError:
-            if self._monotonic() - self._saw >= BLIND_SECONDS:
+            if self._blind_since is None:
+                self._blind_since = self._looked
+            if self._monotonic() - self._blind_since >= BLIND_SECONDS:
                 raise
             return None
-        self._saw = self._monotonic()
+        self._blind_since = None
         return self._found
 
     @contextmanager

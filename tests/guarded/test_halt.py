@@ -20,8 +20,8 @@ def halt(desk) -> None:
     desk.ledger.halt("session-1", why="it runs wild", who="ann")
 
 
-def watched(desk, seconds: float = 0.0) -> None:
-    """Let the desk's client look for a halt so often; 0: at each event."""
+def watched(desk, seconds: float = 1e-9) -> None:
+    """Let the desk's client look for a halt so often: at each event."""
     desk.client = desk.guarded(watch_seconds=seconds)
 
 
@@ -139,20 +139,18 @@ def test_a_reply_that_asks_for_tools_is_charged_and_not_shown(desk) -> None:
 
 def test_a_wait_between_attempts_is_cut_short(desk) -> None:
     async def forever(_seconds: float) -> None:
+        await asyncio.to_thread(halt, desk)
         await asyncio.Event().wait()
 
     def blocks(_seconds: float) -> None:
+        halt(desk)
         donewhen.stopping().wait(PATIENCE_SECONDS)
 
-    def busy(_request) -> Fault:
-        halt(desk)
-        return Fault(529)
-
-    desk.provider._handler = busy
+    desk.provider.script(Fault(529))
     desk.client = desk.guarded(sleep=forever if desk.is_async else blocks, watch_seconds=0.01)
     with pytest.raises(HaltedError):
         desk.ask()
-    assert [row.kind for row in desk.rows()][-2:] == ["halt", "error"]
+    assert [row.kind for row in desk.rows()][-2:] == ["error", "halt"]
     assert desk.balance.used.tokens == 0
 
 
