@@ -7,11 +7,13 @@ answers JSON, and is killed when its time is up. It costs some 50 ms.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import cast
@@ -50,12 +52,16 @@ def call_isolated(function: str, *arguments: object, timeout_seconds: float) -> 
     # -I and -S: neither the environment, nor the current folder, nor site files decide what is imported.
     command = [sys.executable, "-I", "-S", "-c", _START]
     try:
-        process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
+        # A file: until Python 3.11 a second `communicate` does not send what is left for a pipe.
+        with tempfile.TemporaryFile() as given:
+            given.write(job)
+            given.seek(0)
+            process = subprocess.Popen(command, stdin=given, stdout=PIPE, stderr=DEVNULL)
     except OSError as error:
         raise IsolatedError(f"its process could not be started ({error.strerror})") from error
     with process:
         try:
-            printed = _communicate(process, job, timeout_seconds)
+            printed = _read_within(process, timeout_seconds)
         finally:
             process.kill()
     if printed is None:
@@ -80,14 +86,12 @@ def find_span(pattern: str, text: str) -> list[int] | None:
     return list(match.span()) if match is not None else None
 
 
-def _communicate(process: subprocess.Popen[bytes], job: bytes, seconds: float) -> bytes | None:
+def _read_within(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
     """Return what the process printed; None if it took longer."""
-    given: bytes | None = job
     for piece in pieces(seconds):
-        try:
-            return process.communicate(given, piece)[0]
-        except subprocess.TimeoutExpired:
-            given = None  # what was sent and read is not lost: the next call goes on with it
+        # What was read before the time was up is not lost: the next call goes on with it.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=piece)[0]
     return None
 
 
