@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stores.kit import STORES
+from stores.kit import STORES, postgres_url
 
 from donewhen.stores import Store
 
@@ -27,3 +27,10 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calla
 @pytest.fixture
 def store(open_store: Callable[..., Store]) -> Store:
     return open_store()
+
+
+@pytest.fixture(params=sorted(STORES))
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where the ledger of a test is, for this process and for others."""
+    path = tmp_path / "ledger.db"
+    return postgres_url(path) if request.param == "postgres" else str(path)

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -15,9 +16,10 @@ from postgres_server import APP, url_of, worker_database
 from processes import ending, finish, let_go_together
 
 from donewhen.balance import Amounts, Balance, Ceilings
-from donewhen.entry import Entry, LedgerRow
+from donewhen.entry import Entry, LedgerRow, decode
 from donewhen.ledger import Ledger, utc_now
-from donewhen.notes import LocalSigner, Verifier
+from donewhen.merkle import leaf_hash, root_of
+from donewhen.notes import Checkpoint, LocalSigner, Verifier, open_note
 from donewhen.stores import Store
 from donewhen.stores.sqlite import SQLiteStore
 
@@ -82,7 +84,7 @@ def say(ledger: Ledger, what: str = "note", session_id: str = "s") -> int:
     return ledger.write(session_id, 1, what, "input", 1, 1, True)
 
 
-def said(path: Path) -> list[str]:
+def said(path: Path | str) -> list[str]:
     """Return what was said, in order, as somebody sees it who opens the file anew."""
     with Ledger(path, read_only=True) as ledger:
         return [row.state_origin for row in ledger.get_all()]
@@ -128,3 +130,50 @@ def run_together(count: int, script: str, *arguments: object) -> list[str]:
         processes = [stack.enter_context(start(script, *arguments, number)) for number in range(count)]
         let_go_together(processes)
         return finish(*processes)
+
+
+WRITER = """
+import sys
+from donewhen.ledger import Ledger
+from stores.kit import SIGNER
+print("ready", flush=True)
+sys.stdin.readline()
+with Ledger(sys.argv[1], signer=SIGNER) as ledger:
+    ids = [ledger.write(sys.argv[3], number, "x", "x", 1, 1, True) for number in range(int(sys.argv[2]))]
+    print(ledger.origin, max((after - before - 1 for before, after in zip(ids, ids[1:])), default=0))
+"""
+"""Writes so many rows in a session of its number; says the log, and how many rows of others came between two of them at most."""
+
+SPEAKER = """
+import os, signal, sys
+from donewhen.ledger import Ledger
+from stores.kit import SIGNER
+ledger = Ledger(sys.argv[1], signer=SIGNER)
+at, number = sys.argv[2], int(sys.argv[3])
+def trace(sql):
+    if sql.startswith(at):
+        os.kill(os.getpid(), signal.SIGKILL)
+for count in range(number, number + 1000):
+    if at and count == number + 3:
+        ledger.store._connections.writer.set_trace_callback(trace)
+    print(ledger.write("s", count, str(count), "x", 1, 1, True), flush=True)
+    if at == "after" and count == number + 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""Writes rows from a number on and says each once it is written; on SQLite, kills itself at a chosen statement."""
+
+
+def assert_whole(path: Path | str, sessions: dict[str, int]) -> None:
+    """Assert that every session has its rows, in its chain, and that the newest checkpoint covers all of them."""
+    with Ledger(path, read_only=True) as ledger:
+        bodies = [body for _, body in ledger.store.iter_bodies()]
+        rows = [decode(body, strict=True) for body in bodies]
+        assert Counter(row.session_id for row in rows) == sessions
+        assert [row.id for row in rows] == list(range(1, len(rows) + 1))
+        heads: dict[str, tuple[int, str]] = {}
+        for row, body in zip(rows, bodies, strict=True):
+            assert (row.seq - 1, row.prev) == heads.get(row.session_id, (0, GENESIS))
+            heads[row.session_id] = (row.seq, link(leaf_hash(body)))
+        note = list(ledger.store.iter_sealed())[-1].note
+        text = note if ledger.signed_by is None else open_note(note, SIGNER.verifier.named(ledger.origin))
+        assert Checkpoint.parse(text) == Checkpoint(ledger.origin, len(rows), root_of(map(leaf_hash, bodies)))

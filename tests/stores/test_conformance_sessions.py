@@ -13,13 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
 from processes import finish, let_go_together
 from sessions import SPEC, a_session, ask
-from stores.kit import SIGNER, STORES, postgres_url, start
+from stores.kit import SIGNER, start
 
 from donewhen.balance import Amounts, Breach
 from donewhen.client import Reply
@@ -34,13 +33,6 @@ from donewhen.usage import Usage
 from donewhen.verify import verify_ledger
 
 HOUR_SECONDS = 3600
-
-
-@pytest.fixture(params=sorted(STORES))
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where the ledger of a test is, for this process and for others."""
-    path = tmp_path / "ledger.db"
-    return postgres_url(path) if request.param == "postgres" else str(path)
 
 
 @pytest.fixture
