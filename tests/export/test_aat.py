@@ -219,7 +219,7 @@ SAMPLES: dict[str, tuple[dict[str, Any], str, str]] = {
     "key": ({"action": "rotate", "who": "ada"}, "lifecycle", "success"),
     "policy": ({"quorum": 1}, "lifecycle", "success"),
     "budget": ({"who": "ada", "why": "w"}, "lifecycle", "success"),
-    "halt": ({}, "decision", "denied"),
+    "halt": ({"halted": True, "who": "ada", "why": "w"}, "decision", "denied"),
     "reconcile": ({}, "lifecycle", "success"),
 }
 

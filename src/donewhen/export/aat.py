@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from donewhen import canonical
+from donewhen.balance import CEILING_NAMES
 from donewhen.entry import LedgerRow, spell
 from donewhen.errors import KeyFileError, LedgerFormatError, MissingExtraError
 from donewhen.merkle import leaf_hash
@@ -61,6 +62,14 @@ _LIFECYCLE = {
     "erase": "record_deleted",
 }
 """The event of each kind of row that is no action of the agent."""
+
+_LIFECYCLE_TOLD = ("outcome", "reason", "why", "who", "action", "budget", "parent", "period", "usage")
+_DECISION_TOLD = (
+    *("name", "check", "outcome", "stop_reason", "reviewer", "reason", "target", "state"),
+    *("halted", "why", "who"),
+    *("dimension", "ceiling", "spent", "reserved", "asked", "budget", "parent"),
+)
+"""What is said of a row, where it has it. Amounts are in the units of the ledger's rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +221,7 @@ def _action(row: LedgerRow) -> dict[str, Any]:
     if row.kind in _LIFECYCLE:
         is_resumed = row.kind == "open" and bool(data.get("resumes"))
         event = "resume" if is_resumed else _LIFECYCLE[row.kind]
-        return _record("lifecycle", {"event": event, **_told(data, "outcome", "reason", "why", "who", "action")})
+        return _record("lifecycle", {"event": event, **_told(data, *_LIFECYCLE_TOLD), **_ceilings(data)})
     if row.kind == "tool":
         detail = {"tool_name": data["name"], "response_hash": data["result_hash"], "call_id": data["call"]}
         return _record("tool_response", {**detail, **_told(data, "problem")}, _passed(row))
@@ -220,13 +229,12 @@ def _action(row: LedgerRow) -> dict[str, Any]:
         code = str(data.get("status", row.kind))
         detail = {"error_code": code, "error_category": "external", "error_message": data["problem"]}
         return _record("error", {**detail, "outcome_is_known": row.kind == "error"}, "failure")
-    told = _told(data, "name", "check", "outcome", "stop_reason", "dimension", "reviewer", "reason", "target", "state")
-    return _record("decision", {"decision_type": row.kind, **told}, _decided(row))
+    return _record("decision", {"decision_type": row.kind, **_told(data, *_DECISION_TOLD)}, _decided(row))
 
 
 def _decided(row: LedgerRow) -> str:
-    if row.kind in ("circuit_breaker", "reject", "halt"):
-        return "denied"
+    if row.kind in ("circuit_breaker", "reject") or (row.kind == "halt" and row.data["halted"]):
+        return "denied"  # a halt that is lifted denies nothing
     if row.kind == "check" and row.data["outcome"] == "pending":
         return "escalated"
     return "failure" if row.kind == "release" and row.data.get("state") == "failed" else _passed(row)
@@ -242,6 +250,10 @@ def _record(action_type: str, detail: dict[str, Any], outcome: str = "success") 
 
 def _told(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: data[name] for name in names if name in data}
+
+
+def _ceilings(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"ceilings": dict(zip(CEILING_NAMES, data["ceilings"], strict=True))} if "ceilings" in data else {}
 
 
 def _place(row: LedgerRow, digest: str) -> dict[str, Any]:

@@ -166,7 +166,8 @@ def _readme(parts: _Parts) -> str:
     proof = _SIGNED if parts.signed else _UNSIGNED
     texts = _WITH_TEXTS if parts.with_texts else _WITHOUT_TEXTS
     shown = json.dumps(parts.session_id)
-    return f"{_ABOUT.format(session=shown, origin=parts.origin, rows=len(parts.rows))}\n{proof}\n{texts}"
+    shared = f"\n{_SHARED}" if any(len(row.after) > 1 for row in parts.rows) else ""
+    return f"{_ABOUT.format(session=shown, origin=parts.origin, rows=len(parts.rows))}\n{proof}\n{texts}{shared}"
 
 
 _ABOUT = """\
@@ -210,4 +211,11 @@ holds the digest of 'donewhen/v1/text', a NUL byte, the salt and the text (SHA-2
 _WITHOUT_TEXTS = """\
 Texts
 Outputs, tool calls and conversations are not in this bundle, only their digests. They may be private.
+"""
+
+_SHARED = """\
+Shared ceilings
+The session stood under budgets, or was another session's child. Each row says what they had spent and reserved by then,
+and that was moved by other sessions too, whose rows are not in this bundle. Nor are those that raised, lowered or halted a
+budget: they are the session donewhen:budget:NAME, which can be exported as this one was. A halt of everything is donewhen:all.
 """
