@@ -307,8 +307,8 @@ class PostgresStore(PostgresReads):
             (sql.STATE, (name, _KEYS, log.size, MOST_STATES)),
             (sql.NEWEST, self._asked(recent)),
         )
-        for _ in range(2):
-            found.nextset()
+        found.nextset()
+        found.nextset()
         has_changed = self._catch_up(connection, found.fetchall())
         if has_changed:
             self._known = recent

@@ -59,7 +59,7 @@ _PREPARED = {
     "seal (text, bigint, bigint, text, bytea)": "INSERT INTO donewhen.sealed (log, size, start, note, nodes)"
     " VALUES ($1, $2, $3, $4, $5)",
 }
-PREPARE = ";".join(f"PREPARE {name} AS {statement}" for name, statement in _PREPARED.items())
+PREPARE = ";".join(f"PREPARE {name} AS {statement}" for name, statement in _PREPARED.items()).encode()
 """What a connection is told before it writes."""
 
 STATE = "EXECUTE state (%s, %s, %s, %s)"
