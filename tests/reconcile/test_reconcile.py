@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sessions import SPEC, a_session, ask
 from specs import made
+from stores.kit import STORES
 
 from donewhen.balance import Amounts
 from donewhen.client import Failure, read_reply
@@ -31,11 +32,12 @@ def priced(model: str) -> Price:
     return Price(model=model, tiers=((0, RATES),), source="a list", as_of="2026-01-01")
 
 
-@pytest.fixture
-def ledger(tmp_store: Path) -> Any:
-    with Ledger(tmp_store) as opened:
+@pytest.fixture(params=sorted(STORES))
+def ledger(request: pytest.FixtureRequest, tmp_store: Path) -> Any:
+    with Ledger(tmp_store, store=STORES[request.param](tmp_store)) as opened:
         yield opened
-    verify_ledger(tmp_store, None)
+        place = opened.path
+    verify_ledger(place, None)
 
 
 def lost(ledger: Ledger, *, doubted: bool = True, **options: Any) -> CallInDoubt:
@@ -164,13 +166,13 @@ def test_a_call_that_may_still_run_is_only_reconciled_by_force(ledger, is_alive)
         reconcile(ledger, call, NO_WORK, **WORDS)
     assert ledger.rows(SPEC.session_id)[-1].kind == "reserve"
     assert reconcile(ledger, call, NO_WORK, force=True, **WORDS).data["process"] == call.process
-    assert "closes a call that may have been under way" in verify_ledger(ledger.db_path, None).warnings[0]
+    assert "closes a call that may have been under way" in verify_ledger(ledger.path, None).warnings[0]
 
 
 def test_an_abandoned_call_of_a_living_process_needs_no_force(ledger) -> None:
     lost(ledger)
     assert reconcile(ledger, the_one(ledger, lambda _owner: True), NO_WORK, **WORDS).data["process"] == "running"
-    assert verify_ledger(ledger.db_path, None).warnings == ()
+    assert verify_ledger(ledger.path, None).warnings == ()
 
 
 @pytest.mark.parametrize("words", [{"who": " ", "why": "x"}, {"who": "Ada", "why": ""}, {"who": "a\0", "why": "x"}])
@@ -217,7 +219,7 @@ def test_what_was_given_back_can_be_spent_again(ledger) -> None:
 
 def test_the_frame_no_longer_shows_what_was_reconciled(tmp_path, ledger) -> None:
     call = lost(ledger)
-    surface = ReviewSurface(tmp_path / "none.db", ledger.db_path)
+    surface = ReviewSurface(tmp_path / "none.db", ledger.path)
 
     def doubts() -> list[str]:
         return [line for line in surface.load(SPEC.session_id).unresolved_assumptions if "nobody knows" in line]
