@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from donewhen.cli import store
 from donewhen.cli.exits import CommandError
 from donewhen.cli.output import counted_as, put, put_json, put_table, say
 from donewhen.cli.reconcile_usage import compare_with_reports
 from donewhen.cli.rows import row_json
+from donewhen.cli.store import (
+    command_line,
+    find_session,
+    open_to_read,
+    open_to_write,
+    short_id,
+    store_option,
+    store_path,
+)
 from donewhen.errors import LedgerError, MissingExtraError, SessionBusyError
 from donewhen.render import usd, visible
 
@@ -47,7 +55,7 @@ _BY_KIND = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_t
 )
 @click.option("--force", is_flag=True, help="Also where the call may still be under way.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
-@store.store_option
+@store_option
 def reconcile(
     session: str | None,
     *,
@@ -93,8 +101,8 @@ def reconcile(
 def _list(session: str | None, *, as_json: bool) -> None:
     from donewhen.reconcile import iter_in_doubt
 
-    with store.open_to_read(store.store_path(session)) as ledger:
-        chosen = None if session is None else store.find_session(ledger, session)
+    with open_to_read(store_path(session)) as ledger:
+        chosen = None if session is None else find_session(ledger, session)
         calls = list(iter_in_doubt(ledger, chosen))
         known = [session_id for session_id, _, _ in ledger.sessions()]
     if as_json:
@@ -114,7 +122,7 @@ def _put_calls(calls: Sequence[CallInDoubt], known: list[str]) -> None:
     say(
         f"\n{counted_as(len(calls), 'call')} {verb} in doubt, charged with {tokens:,} tokens. Ask the provider, then settle:"
     )
-    first = store.command_line("reconcile", calls[0].session_id, "--turn", str(calls[0].turn))
+    first = command_line("reconcile", calls[0].session_id, "--turn", str(calls[0].turn))
     say(f"  {first} --input-tokens N --output-tokens N --why TEXT")
     say(f"  {first} --none --why TEXT")
 
@@ -123,7 +131,7 @@ def _cells(call: CallInDoubt, known: list[str]) -> tuple[str, ...]:
     host, process = _owner(call)
     cost = call.reserved.cost_microusd
     return (
-        store.short_id(call.session_id, known),
+        short_id(call.session_id, known),
         str(call.turn),
         str(call.attempt),
         host,
@@ -198,8 +206,8 @@ def _settle(session: str, turn: int, found: Found, said: dict[str, Any], *, as_j
     from donewhen.reconcile import find_call, iter_in_doubt
     from donewhen.reconcile import reconcile as settle
 
-    with store.open_to_write(store.store_path(session)) as ledger:
-        session_id = store.find_session(ledger, session)
+    with open_to_write(store_path(session)) as ledger:
+        session_id = find_session(ledger, session)
         try:
             call = find_call(list(iter_in_doubt(ledger, session_id)), turn, said["attempt"])
         except LedgerError as error:
