@@ -32,7 +32,7 @@ from donewhen.keyring import Keyring
 from donewhen.merkle import HASH_BYTES, leaf_hash, verify_inclusion
 from donewhen.notes import Verifier, add_signature_lines, open_checkpoint
 from donewhen.signature_lines import CONTROLS, from_base64, to_base64
-from donewhen.stores.log import inclusion_proof
+from donewhen.stores.log_tree import inclusion_proof
 
 if TYPE_CHECKING:
     from donewhen.ledger import Ledger

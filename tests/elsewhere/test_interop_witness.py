@@ -23,7 +23,7 @@ from donewhen.errors import CheckpointError, NotKeptError
 from donewhen.ledger import Ledger
 from donewhen.merkle import leaf_hash, root_of, verify_consistency, verify_inclusion
 from donewhen.notes import Checkpoint, LocalSigner, Verifier, add_signature_lines, open_note
-from donewhen.stores.log import consistency_proof, inclusion_proof
+from donewhen.stores.log_tree import consistency_proof, inclusion_proof
 from donewhen.testing import Witness
 
 if sys.version_info < (3, 12):

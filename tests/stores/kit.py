@@ -16,7 +16,7 @@ from postgres_server import APP, url_of, worker_database
 from processes import ending, finish, let_go_together
 
 from donewhen.balance import Amounts, Balance, Ceilings
-from donewhen.entry import Entry, LedgerRow, decode
+from donewhen.entry import GENESIS, Entry, LedgerRow, decode, link
 from donewhen.ledger import Ledger, utc_now
 from donewhen.merkle import leaf_hash, root_of
 from donewhen.notes import Checkpoint, LocalSigner, Verifier, open_note

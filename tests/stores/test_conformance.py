@@ -17,7 +17,7 @@ from donewhen.errors import LedgerError, LedgerFormatError
 from donewhen.merkle import leaf_hash, root_of, verify_consistency, verify_inclusion
 from donewhen.notes import Checkpoint, open_note
 from donewhen.stores import Cosigned
-from donewhen.stores.log import consistency_proof, inclusion_proof
+from donewhen.stores.log_tree import consistency_proof, inclusion_proof
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 

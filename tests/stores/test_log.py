@@ -24,7 +24,8 @@ from donewhen.errors import (
 from donewhen.ledger import Draft, Ledger
 from donewhen.merkle import Frontier, leaf_hash, root_of
 from donewhen.notes import Checkpoint, LocalSigner, Verifier
-from donewhen.stores.log import LogState, completed_before, find_node, load_frontier
+from donewhen.stores.log import LogState
+from donewhen.stores.log_tree import completed_before, find_node, load_frontier
 from donewhen.testing import FakeClock
 
 SLIPPED = "INSERT INTO entries (id, body) SELECT {id}, json_set(body, '$.id', {id}, '$.seq', {seq}) FROM entries"

@@ -23,7 +23,7 @@ from donewhen.elsewhere.witness import TIMEOUT_SECONDS, Cosignature, cosign, wit
 from donewhen.errors import CheckpointError, DonewhenError, LedgerError, NotKeptError, WitnessRefusedError
 from donewhen.notes import add_signature_lines
 from donewhen.stores import Cosigned, Sealed, Store
-from donewhen.stores.log import consistency_proof
+from donewhen.stores.log_tree import consistency_proof
 
 MOST_RACES = 3
 """How often a witness is asked anew because another process of this ledger was faster."""

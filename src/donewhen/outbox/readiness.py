@@ -12,7 +12,7 @@ from donewhen.framing import Record, output_of
 from donewhen.merkle import leaf_hash, verify_inclusion
 from donewhen.notes import Checkpoint
 from donewhen.policy import Judgement
-from donewhen.stores.log import inclusion_proof
+from donewhen.stores.log_tree import inclusion_proof
 from donewhen.texts import encode_text
 
 if TYPE_CHECKING:

@@ -160,9 +160,9 @@ class PostgresStore(PostgresReads):
 
     def _connect(self) -> Link:
         connection, self._started = connect(self._address, self._wait_seconds)
-        connection.execute(sql.PLAN_ONCE.encode())
+        connection.execute(sql.PLAN_ONCE)
         if self._can_prepare:
-            connection.execute(sql.PREPARE.encode())
+            connection.execute(sql.PREPARE)
         return connection
 
     def _own_pool(self) -> Pool:
@@ -213,7 +213,7 @@ class PostgresStore(PostgresReads):
                 f"{self.path} holds no ledger of this version. 'donewhen store init URL' makes it, as a role that may."
             )
         if not self._read_only and not self._can_prepare:
-            connection.execute(sql.PREPARE.encode())  # not before, where there may be no table that it names
+            connection.execute(sql.PREPARE)  # not before, where there may be no table that it names
             self._can_prepare = True
         found = connection.execute(sql.LOG, (self._name,)).fetchone()
         if found is None:

@@ -18,7 +18,7 @@ from donewhen.merkle import leaf_hash
 from donewhen.notes import Signer
 from donewhen.stores import Cosigned, Head, Sealed
 from donewhen.stores import postgres_sql as sql
-from donewhen.stores.log import find_node
+from donewhen.stores.log_tree import find_node
 from donewhen.stores.postgres_connections import Link, Statement, send
 from donewhen.stores.postgres_reads import key_of
 from donewhen.stores.sqlite_transaction import balance_in

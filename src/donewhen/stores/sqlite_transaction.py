@@ -14,7 +14,8 @@ from donewhen.errors import LedgerError, LedgerTamperedError
 from donewhen.merkle import leaf_hash
 from donewhen.notes import Signer
 from donewhen.stores import Cosigned, Head, Sealed
-from donewhen.stores.log import LogState, find_node
+from donewhen.stores.log import LogState
+from donewhen.stores.log_tree import find_node
 
 MOST_HEADS = 1024
 """How many sessions' newest rows, and how many balances, are remembered between transactions."""

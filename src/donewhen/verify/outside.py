@@ -20,7 +20,7 @@ from donewhen.errors import CheckpointError, LedgerTamperedError
 from donewhen.merkle import EMPTY_ROOT
 from donewhen.notes import Checkpoint, Verifier, open_checkpoint
 from donewhen.signature_lines import split_note
-from donewhen.stores.log import load_frontier
+from donewhen.stores.log_tree import load_frontier
 from donewhen.verify.source import Source
 
 MOST_WITNESSES = 64

@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from donewhen.errors import LedgerTamperedError
 from donewhen.merkle import EMPTY_ROOT, HASH_BYTES
-from donewhen.stores.log import completed_before
+from donewhen.stores.log_tree import completed_before
 from donewhen.verify.notes import Commit, Ended, Notes
 from donewhen.verify.source import Source
 
