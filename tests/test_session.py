@@ -25,7 +25,7 @@ from donewhen.errors import (
     UnboundedRequestError,
 )
 from donewhen.ledger import Draft, Ledger
-from donewhen.session import Permit
+from donewhen.permit import Permit
 from donewhen.testing import make_reply
 from donewhen.usage import Price, Rates
 
@@ -294,9 +294,9 @@ from donewhen.testing import make_reply
 
 permit = pickle.load(sys.stdin.buffer)
 ledger = Ledger(sys.argv[1])
-balance = ledger.newest_row(permit.session_id).balance
+opened = ledger.store.find_opened(permit.session_id, 0)
 session = Session(ledger=ledger, session_id=permit.session_id, breaker=CircuitBreaker(), bound="strict",
-                  elapsed_before_ms=0, opened_balance=balance)
+                  elapsed_before_ms=0, opened=opened)
 try:
     session.settle(permit, read_reply(make_reply("ok")))
     print("settled")

@@ -63,11 +63,12 @@ if TYPE_CHECKING:
     from donewhen.ledger import Ledger
     from donewhen.opening import open_session
     from donewhen.outbox import Outbox, Release, ToCommand, ToFile, ToWebhook
+    from donewhen.permit import Permit
     from donewhen.policy import Judgement, Policy
     from donewhen.receipt import Receipt, make_receipt, verify_receipt
     from donewhen.review_surface import ReviewSurface
     from donewhen.reviewing import Standing
-    from donewhen.session import Permit, Session
+    from donewhen.session import Session
     from donewhen.spec_file import Spec, load_spec
     from donewhen.spec_writer import SpecResult, SpecWriter
     from donewhen.stops import stopping
@@ -184,7 +185,8 @@ _ROOMS = {
     "policy": "Judgement Policy",
     "review_surface": "ReviewSurface",
     "reviewing": "Standing",
-    "session": "Permit Session",
+    "permit": "Permit",
+    "session": "Session",
     "spec_file": "Spec load_spec",
     "spec_writer": "SpecResult SpecWriter",
     "stops": "stopping",

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from donewhen.client import Failure, classify
 from donewhen.errors import LedgerUnavailableError, PermitClosedError
-from donewhen.session import Permit, Session
+from donewhen.permit import Permit
+from donewhen.session import Session
 
 LONGEST_WAIT_SECONDS = 300.0
 """The longest wait for a provider where time has no ceiling."""

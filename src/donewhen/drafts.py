@@ -15,7 +15,7 @@ from donewhen.texts import PLAIN, Hasher, hash_input
 if TYPE_CHECKING:
     from donewhen.bounds import Request
     from donewhen.client import Failure, Reply, ToolCall
-    from donewhen.session import Permit
+    from donewhen.permit import Permit
     from donewhen.usage import Price, Usage
 
 

@@ -22,7 +22,8 @@ from donewhen.drafts import check_draft, end_draft, tool_draft
 from donewhen.errors import CircuitBreakerError, HaltedError, LedgerUnavailableError, SpecError
 from donewhen.held_calls import turn_down
 from donewhen.ledger import Draft
-from donewhen.session import Permit, Session, Settlement
+from donewhen.permit import Permit, Settlement
+from donewhen.session import Session
 from donewhen.steps import CallClient, LoopResult, RunChecks, RunTools, Settings, Step, Wait, Write
 from donewhen.tools import ToolResult
 

@@ -58,6 +58,10 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def _look_at_nothing(_seq: int) -> None:
+    """Nobody wants to know which row was the newest."""
+
+
 class Ledger(LedgerReads, KeyLedger, BudgetLedger, EraseLedger):
     """Keep the record of every call, append-only, in one SQLite file or one log on PostgreSQL.
 
@@ -227,18 +231,26 @@ class Ledger(LedgerReads, KeyLedger, BudgetLedger, EraseLedger):
             rows = [self._append(tx, draft, None) for draft in decide(self.rows(session_id))]
         return rows[-1]
 
-    def admit(self, session_id: str, decide: Callable[[Balances], Draft], results: Sequence[Draft] = ()) -> LedgerRow:
+    def admit(
+        self,
+        session_id: str,
+        decide: Callable[[Balances], Draft],
+        results: Sequence[Draft] = (),
+        look: Callable[[int], None] = _look_at_nothing,
+    ) -> LedgerRow:
         """Ask in one durable transaction: write what came before, then what `decide` makes of the balances.
 
         Args:
             decide: is given the balances that the session stands under and its own, and returns the reservation or the
                 breach; it may read the ledger, and does nothing else.
             results: what is to be written first: the results of tools.
+            look: is told the seq of the session's newest row, before anything is written.
 
         Raises:
             SessionNotFoundError: the session was never opened.
         """
         with self._store.writing() as tx:
+            look(_newest_seq(tx, session_id))
             for draft in results:
                 self._append(tx, draft, None)
             made = _made(decide, standing(tx, session_id))
@@ -248,18 +260,22 @@ class Ledger(LedgerReads, KeyLedger, BudgetLedger, EraseLedger):
         self._remember(rows[0])
         return rows[0]
 
-    def close_reservation(self, session_id: str, seq: int, decide: Decide) -> list[LedgerRow]:
+    def close_reservation(
+        self, session_id: str, seq: int, decide: Decide, look: Callable[[int], None] = _look_at_nothing
+    ) -> list[LedgerRow]:
         """End a reservation, once, in one durable transaction.
 
         Args:
             seq: the row that made the reservation.
             decide: pure; is given the balances and what is held, and returns the draft that closes the reservation and,
                 for each row that follows it in the same transaction, what makes its draft of the balances by then.
+            look: as for `admit`.
 
         Raises:
             PermitClosedError: it was closed already; nothing is written.
         """
         with self._store.writing() as tx:
+            look(_newest_seq(tx, session_id))
             held = self._held(tx, session_id, seq)
             first, follow = decide(standing(tx, session_id), held)
             if (first.entry.session_id, first.entry.closes) != (session_id, seq):
@@ -338,6 +354,11 @@ def spec_entry(spec: Answers, terms: Any) -> Entry:
     if terms is not None:
         data["terms"] = terms
     return Entry(kind="spec", session_id=arguments.session(spec.session_id), state_origin="spec", data=data)
+
+
+def _newest_seq(tx: Transaction, session_id: str) -> int:
+    head = tx.head(session_id)
+    return 0 if head is None else head.seq
 
 
 def _made(make: Callable[[Balances], Draft], balances: Balances) -> Draft | DonewhenError:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _ABOVE = ("budget", "parent")
 
+UNREACHABLE = "whether its process still runs is not known here"
+
 ANSWERS = ("what_it_does", "what_it_does_not", "done_looks_like")
 
 
@@ -109,7 +111,7 @@ def open_session(
         breaker=circuit_breaker,
         bound=bound,
         elapsed_before_ms=opened.data.get("elapsed_ms", 0),
-        opened_balance=opened.after[-1],
+        opened=opened,
         repeats=opening.repeats,
         monotonic=monotonic,
         find_price=agreed_price(terms, find_price),
@@ -231,8 +233,9 @@ class _Opening:
     def _reopening_rows(self, before: Progress) -> list[Draft]:
         """Return the rows that say that the session goes on, and what its last process left in doubt."""
         session_id = self.spec.session_id
+        problem = UNREACHABLE if is_alive(before.owner) is None else "its process is gone"
         drafts = [
-            Draft(abandoned_entry(session_id, row.seq, row.turn_count, row.data["attempt"], "its process is gone"))
+            Draft(abandoned_entry(session_id, row.seq, row.turn_count, row.data["attempt"], problem))
             for row in before.in_doubt
             if row.seq not in before.doubted
         ]

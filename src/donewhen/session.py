@@ -28,7 +28,7 @@ from donewhen.admission import Asking, breach_of_tools
 from donewhen.balance import Amounts, Balance
 from donewhen.bounds import BoundKind, Measured, Request
 from donewhen.circuit_breaker import CircuitBreaker
-from donewhen.client import Failure, Reply, ToolCall
+from donewhen.client import Failure, Reply
 from donewhen.drafts import (
     abandoned_entry,
     breach_entry,
@@ -40,12 +40,18 @@ from donewhen.drafts import (
     released_entry,
 )
 from donewhen.entry import LedgerRow
-from donewhen.errors import CircuitBreakerError, HaltedError, MissingExtraError, PermitClosedError, SessionEndedError
-from donewhen.frozen import quick
+from donewhen.errors import (
+    CircuitBreakerError,
+    MissingExtraError,
+    PermitClosedError,
+    SessionBusyError,
+    SessionEndedError,
+)
 from donewhen.ledger import Answers, Balances, Draft, Ledger
 from donewhen.ledger_balances import find_holders
 from donewhen.ledger_budgets import halted_error
 from donewhen.owner import this_process
+from donewhen.permit import Permit, Settlement
 from donewhen.repeats import Repeats
 from donewhen.session_call import SessionCalls
 
@@ -55,42 +61,6 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("done", "unmet", "breached", "failed", "halted")
 """How a session can end."""
-
-
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Permit:
-    """Leave to make one attempt: what is reserved for it, and the request as it may be sent."""
-
-    session_id: str
-    turn: int
-    attempt: int
-    """From 1; a turn may need several."""
-    seq: int
-    """The row that holds the reservation."""
-    request: Request
-    """Clamped: its max_tokens is what is reserved."""
-    input_bound: int
-    """The most input tokens it can use."""
-    reserved: Amounts
-
-
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
-    """What a settled reply leads to."""
-
-    row: LedgerRow
-    tools: tuple[ToolCall, ...] = ()
-    """The calls to run now, in order."""
-    held: tuple[ToolCall, ...] = ()
-    """The calls that wait for a person."""
-    breach: CircuitBreakerError | None = None
-    """The ceiling that the tool calls, or the turn asked for next, would cross. Nothing of it was run or sent."""
-    halted: HaltedError | None = None
-    """The order because of which no tool of the reply may run."""
-    permit: Permit | None = None
-    """Leave for the request that was asked for next."""
 
 
 @dataclass(kw_only=True)
@@ -114,14 +84,16 @@ class Session(SessionCalls):
     before: Progress | None = None
     """Where the session stood before it was opened this time; None for a new one."""
     repeats: Repeats = field(default_factory=Repeats)
-    opened_balance: Balance
-    """As the row that opened it left it."""
+    opened: LedgerRow
+    """The row that opened it this time."""
     left: bool = False
     at_leave: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
     _ended: str | None = None
     _started: float = 0.0
     _balance: Balance = field(init=False)
-    _newest_seq: int = 0
+    _newest_seq: int = field(init=False)
+    _looked_seq: int = 0
+    _taken_by: str | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _owner: str = field(default_factory=this_process)
     _measured: list[Measured] = field(default_factory=list[Measured])
@@ -131,7 +103,7 @@ class Session(SessionCalls):
 
     def __post_init__(self) -> None:
         self._started = self.monotonic()
-        self._balance = self.opened_balance
+        self._balance, self._newest_seq = self.opened.after[-1], self.opened.seq
 
     @property
     def elapsed_ms(self) -> int:
@@ -189,12 +161,13 @@ class Session(SessionCalls):
             CircuitBreakerError: a ceiling would be crossed; the breach is written, the notice printed, nothing sent.
             HaltedError: a person has ordered that no call is made; nothing is reserved.
             PriceUnknownError: cost has a ceiling and the model's price is not known; nothing is reserved.
+            SessionBusyError: another process has opened the session since; nothing is reserved.
             SessionEndedError: the session has ended.
             UnboundedRequestError: nobody can say how much the request can use; nothing is written.
             LedgerUnavailableError: the store could not be written.
         """
         ask = self._ask(request, retry_of, texts)
-        row = self._wrote(self.ledger.admit(self.session_id, ask, results))
+        row = self._wrote(self.ledger.admit(self.session_id, ask, results, self._look))
         # A crash here leaves the reservation in full and nothing sent: spend is overstated, never understated.
         return self._granted(row, request)
 
@@ -221,6 +194,8 @@ class Session(SessionCalls):
         )
 
         def decide(balances: Balances) -> Draft:
+            if self._taken_by is not None:
+                raise SessionBusyError(self.session_id, self._taken_by)
             if self._ended is not None:
                 raise SessionEndedError(self.session_id, self._ended, "Begin a new session, or resume this one.")
             return asking.decide(balances)
@@ -308,7 +283,7 @@ class Session(SessionCalls):
             return Draft(entry, dict(texts or {})), follow
 
         try:
-            rows = self.ledger.close_reservation(self.session_id, permit.seq, decide)
+            rows = self.ledger.close_reservation(self.session_id, permit.seq, decide, self._look)
         except PermitClosedError as closed:
             if closed.kind == "reconcile":  # a person was faster: what they said stands, and the reply is a note
                 self.note(Draft(late_entry(permit, reply, self._owner)))
@@ -361,6 +336,14 @@ class Session(SessionCalls):
     def note(self, *drafts: Draft) -> LedgerRow:
         """Write entries that belong to no attempt, in one transaction; return the last row."""
         return self._wrote(self.ledger.note(*drafts))
+
+    def _look(self, seq: int) -> None:
+        """See whether somebody has opened the session since: on another host nobody knew whether this process lives."""
+        known = max(self._newest_seq, self._looked_seq)
+        if seq > known:
+            opened = self.ledger.store.find_opened(self.session_id, known)
+            self._taken_by = self._taken_by if opened is None else opened.data["owner"]
+            self._looked_seq = seq
 
     def _wrote(self, row: LedgerRow) -> LedgerRow:
         with self._lock:

@@ -23,7 +23,8 @@ from donewhen.written import written
 
 if TYPE_CHECKING:
     from donewhen.bounds import Request
-    from donewhen.session import Permit, Session, Settlement
+    from donewhen.permit import Permit, Settlement
+    from donewhen.session import Session
 
 NOT_SETTLED = "the block of the call ended without settle, release or abandon"
 

@@ -9,7 +9,7 @@ from typing import Any
 from donewhen.checks import Check, CheckContext
 from donewhen.client import ToolCall
 from donewhen.frozen import quick
-from donewhen.session import Permit
+from donewhen.permit import Permit
 from donewhen.tools import ToolResult
 
 

@@ -18,7 +18,8 @@ from donewhen.circuit_breaker import CircuitBreaker
 from donewhen.client import read_reply
 from donewhen.ledger import Ledger
 from donewhen.opening import open_session
-from donewhen.session import Permit, Session
+from donewhen.permit import Permit
+from donewhen.session import Session
 from donewhen.spec_writer import SpecResult
 from donewhen.testing import make_reply
 

@@ -13,7 +13,8 @@ from donewhen.client import Reply
 from donewhen.errors import LedgerUnavailableError
 from donewhen.ledger import Ledger
 from donewhen.notes import Verifier
-from donewhen.session import Permit, Session
+from donewhen.permit import Permit
+from donewhen.session import Session
 from donewhen.usage import Usage
 from donewhen.verify import verify_ledger
 

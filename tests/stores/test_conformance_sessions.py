@@ -156,16 +156,51 @@ def test_an_opening_that_fails_keeps_nobody_out(open_ledger, monkeypatch) -> Non
     assert a_session(ledger).before is not None
 
 
+def test_who_had_a_session_is_told_who_took_it_on_another_host(open_ledger, monkeypatch) -> None:
+    session = a_session(open_ledger())
+    under_way = session.admit(ask())
+    with monkeypatch.context() as patch:
+        patch.setattr("donewhen.owner._host", lambda: "elsewhere")
+        other = a_session(open_ledger())  # from there nobody can see whether this process still lives
+        owner = this_process()
+    (doubt,) = [row for row in other.ledger.rows(SPEC.session_id) if row.kind == "abandoned"]
+    assert doubt.data["problem"] == "whether its process still runs is not known here"
+    before = len(other.ledger.rows(SPEC.session_id))
+    for _ in range(2):
+        with pytest.raises(SessionBusyError, match=r"session-1 is being run by elsewhere:") as busy:
+            session.admit(ask())
+        assert busy.value.owner == owner
+    assert len(other.ledger.rows(SPEC.session_id)) == before
+    with pytest.raises(SessionBusyError):
+        # What was under way is settled all the same; what should have followed it is refused.
+        session.settle(under_way, reply_of(50), then=ask())
+    other.admit(ask())
+    assert [row.kind for row in other.ledger.rows(SPEC.session_id)][before:] == ["llm", "reserve"]
+
+
+def test_what_others_write_to_a_session_takes_it_from_nobody(open_ledger) -> None:
+    session, other = a_session(open_ledger()), open_ledger()
+    for number in range(3):
+        other.write(SPEC.session_id, number, "step", "x", 1, 1, True)
+        spend(session, 50)
+    other.raise_ceilings(SPEC.session_id, {"tokens": 20_000}, why="more to do", who="ann")
+    spend(session, 50)
+    assert session.newest_balance.spent.tokens == 200
+
+
 # -- a clock that jumps back an hour -----------------------------------------------------------------------------------
 
 NOON = datetime(2026, 3, 28, 12, tzinfo=timezone.utc)
 
 
+def reply_of(tokens: int) -> Reply:
+    """Return a reply that used so many tokens."""
+    return Reply(content=(), text="", tool_calls=(), stop_reason="end_turn", usage=Usage(1, tokens - 1))
+
+
 def spend(session: Session, tokens: int) -> None:
     """Make one call that uses so many tokens."""
-    permit = session.admit(ask("x", 100))
-    reply = Reply(content=(), text="", tool_calls=(), stop_reason="end_turn", usage=Usage(1, tokens - 1))
-    session.settle(permit, reply)
+    session.settle(session.admit(ask("x", 100)), reply_of(tokens))
 
 
 def spend_until_refused(session: Session, tokens: int) -> Breach:

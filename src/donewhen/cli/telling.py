@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from donewhen.elsewhere import Elsewhere
 from donewhen.entry import LedgerRow
@@ -48,15 +49,17 @@ class TellingLedger(Ledger):
         self._tell(row)
         return row
 
-    def admit(self, session_id: str, decide: Callable[[Balances], Draft], results: Sequence[Draft] = ()) -> LedgerRow:
+    def admit(self, session_id: str, decide: Callable[[Balances], Draft], *more: Any, **options: Any) -> LedgerRow:
         """Ask in one transaction; see `Ledger.admit`."""
-        row = super().admit(session_id, decide, results)
+        row = super().admit(session_id, decide, *more, **options)
         self._tell(row)
         return row
 
-    def close_reservation(self, session_id: str, seq: int, decide: Decide) -> list[LedgerRow]:
+    def close_reservation(
+        self, session_id: str, seq: int, decide: Decide, *more: Any, **options: Any
+    ) -> list[LedgerRow]:
         """End a reservation; see `Ledger.close_reservation`."""
-        rows = super().close_reservation(session_id, seq, decide)
+        rows = super().close_reservation(session_id, seq, decide, *more, **options)
         self._tell(rows[-1])
         return rows
 

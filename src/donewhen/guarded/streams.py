@@ -22,7 +22,8 @@ from donewhen.client import Failure
 from donewhen.errors import CircuitBreakerError, HaltedError, LedgerUnavailableError, PermitClosedError, ReplyError
 from donewhen.guarded.wire import Listener
 from donewhen.halt_watch import HaltWatch
-from donewhen.session import Permit, Session
+from donewhen.permit import Permit
+from donewhen.session import Session
 from donewhen.written import written
 
 CLOSED_EARLY = "the stream was closed before its end"

@@ -20,7 +20,8 @@ from donewhen.flow import FINISHED
 from donewhen.guarded.streams import OpenStreams, Tail, hang
 from donewhen.guarded.wire import Body, Wire
 from donewhen.halt_watch import HaltWatch
-from donewhen.session import Permit, Session
+from donewhen.permit import Permit
+from donewhen.session import Session
 from donewhen.steps import CallClient, Step, Wait, Write
 from donewhen.written import written
 

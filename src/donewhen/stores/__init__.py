@@ -165,6 +165,10 @@ class Store(Protocol):
         """Return the newest row of a session, None if it has none."""
         ...
 
+    def find_opened(self, session_id: str, after: int) -> LedgerRow | None:
+        """Return the newest row that opened a session, of those after a seq; None if there is none."""
+        ...
+
     def find_balance(self, name: str) -> Balance | None:
         """Return what `Transaction.balance` returns, as far as it is committed."""
         ...

@@ -26,6 +26,10 @@ _KINDS = (
     "SELECT body FROM donewhen.entries WHERE log = %(log)s AND session = %(session)s AND kind = ANY(%(kinds)s)"
     " ORDER BY seq"
 )
+_OPENED = (
+    "SELECT body FROM donewhen.entries WHERE log = %(log)s AND session = %(session)s AND seq > %(after)s"
+    " AND kind = 'open' ORDER BY seq DESC LIMIT 1"
+)
 _HEAD = "SELECT body FROM donewhen.entries WHERE log = %(log)s AND session = %(session)s ORDER BY seq DESC LIMIT 1"
 _UNDER = (
     # From session to session, since most rows of a session under a budget touch it.
@@ -102,6 +106,11 @@ class PostgresReads(ABC):
     def find_newest(self, session_id: str) -> LedgerRow | None:
         """Return the newest row of a session, None if it has none."""
         found = self._read(_HEAD, {"session": key_of(session_id)})
+        return decode(found[0][0]) if found else None
+
+    def find_opened(self, session_id: str, after: int) -> LedgerRow | None:
+        """Return the newest row that opened a session, of those after a seq; None if there is none."""
+        found = self._read(_OPENED, {"session": key_of(session_id), "after": after})
         return decode(found[0][0]) if found else None
 
     def find_balance(self, name: str) -> Balance | None:

@@ -19,6 +19,7 @@ PAGE_ROWS = 512
 """How many rows are read at a time where all are."""
 
 _SESSION = "SELECT body FROM entries WHERE session_id = ?"
+_OPENED = f"{_SESSION} AND seq > ? AND kind = 'open' ORDER BY seq DESC LIMIT 1"
 # From session to session, since most rows of a session under a budget touch it.
 _UNDER = (
     "WITH RECURSIVE session (id) AS (SELECT min(session_id) FROM entries UNION ALL"
@@ -57,6 +58,11 @@ class SQLiteReads(ABC):
         """Return the newest row of a session, None if it has none."""
         found = self._read(HEAD, (session_id,))
         return decode(found[0][1]) if found else None
+
+    def find_opened(self, session_id: str, after: int) -> LedgerRow | None:
+        """Return the newest row that opened a session, of those after a seq; None if there is none."""
+        found = self._read(_OPENED, (session_id, after))
+        return decode(found[0][0]) if found else None
 
     def find_balance(self, name: str) -> Balance | None:
         """Return a balance as the newest committed row that touched it left it; None if none has."""

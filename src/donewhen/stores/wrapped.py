@@ -105,6 +105,10 @@ class WrappedStore:
         """Return the newest row of a session, None if it has none."""
         return self._store.find_newest(session_id)
 
+    def find_opened(self, session_id: str, after: int) -> LedgerRow | None:
+        """Return what the store returns."""
+        return self._store.find_opened(session_id, after)
+
     def find_balance(self, name: str) -> Balance | None:
         """Return a balance as the newest committed row that touched it left it; None if none has."""
         return self._store.find_balance(name)
