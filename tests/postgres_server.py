@@ -150,7 +150,7 @@ def start_again(folder: Path) -> None:
 
 
 def _start(folder: str, binaries: Path) -> str:
-    command = [sys.executable, str(SUPERVISOR), folder, str(binaries), _user()]
+    command = [sys.executable, str(SUPERVISOR), folder, str(_within_reach(binaries, folder)), _user()]
     # In a session of its own: Ctrl-C in a terminal is for the tests, after which it stops the server in order.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     process.returncode = 0  # nobody waits for it: it ends after this process
@@ -158,6 +158,17 @@ def _start(folder: str, binaries: Path) -> str:
         said = told.readline()
     assert said == "ready\n", said
     return said
+
+
+def _within_reach(binaries: Path, folder: str) -> Path:
+    """Return programs that the server's user may run: those of a package may stand in a folder that only root can enter."""
+    if not _user() or all(place.stat().st_mode & 0o005 == 0o005 for place in (binaries, *binaries.parents)):
+        return binaries
+    package = binaries.parents[1]
+    for place in (package, package.with_name(f"{package.name}.libs")):
+        if place.is_dir():
+            shutil.copytree(place, Path(folder, "programs", place.name), symlinks=True)
+    return Path(folder, "programs", binaries.relative_to(package.parent))
 
 
 def _user() -> str:
