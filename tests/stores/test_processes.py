@@ -12,9 +12,9 @@ from donewhen.ledger import Ledger
 from donewhen.stores.sqlite_connections import connect, use_wal
 from donewhen.stores.sqlite_schema import MIGRATIONS, check_format, migrate
 
-MOST_ROWS_IN_BETWEEN = 600
-"""How many rows of others may go in while one waits. Seven others may each go on for ten milliseconds, in which a RAM disk
-takes some 50 rows and a disk some 10; left to SQLite it is a thousand and more."""
+MOST_ROWS_IN_BETWEEN = 1500
+"""How many rows of others may go in while one waits. Seven others may each go on for twenty milliseconds, in which a RAM
+disk takes some 150 rows and a disk some 20; left to SQLite it is what it likes, up to all 3,500."""
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------

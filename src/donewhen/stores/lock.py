@@ -24,7 +24,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-SPELL_SECONDS = 0.01
+SPELL_SECONDS = 0.02
 """How long a process may come again past the queue."""
 
 FIRST_PAUSE_SECONDS = 0.001
