@@ -5,8 +5,9 @@
 Every process has a session of its own under one budget, reserves and settles, signed and sealed. The yardstick does what
 a counter needs and no more: it raises a number if it stays under a ceiling, and inserts a row of the same size, in one
 transaction. Both wait for the disk, and both run in the same minute on the same server, round by round; a share is the
-median of the rounds' shares. Without --postgres only SQLite is measured. The database must have a ledger's schema
-(`donewhen store init`), and the role may make a table.
+median of the rounds' shares. On SQLite whoever has written writes again before others, who wait for seconds; so a second
+yardstick there does the same in the ledger's queue. Without --postgres only SQLite is measured. The database must have a
+ledger's schema (`donewhen store init`), and the role may make a table.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import sqlite3
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from donewhen.balance import Balance
 from donewhen.entry import Entry
 from donewhen.ledger import Draft, Ledger
 from donewhen.notes import LocalSigner
+from donewhen.stores.lock import Turnstile
 
 PROCESSES = (1, 4, 16)
 LOGS = 4
@@ -87,6 +89,20 @@ def bare_sqlite(path: str, _number: int) -> Step:
         connection.execute("UPDATE counter SET used = used + 1 WHERE id = 1 AND used + 1 <= ceiling")
         connection.execute("INSERT INTO bare (body) VALUES (?)", (ROW,))
         connection.execute("COMMIT")
+
+    return step
+
+
+def bare_in_turn(path: str, number: int) -> Step:
+    """Return the same, where each waits for its turn as the ledger's writers do, so that nobody waits for seconds."""
+    bare, turnstile = bare_sqlite(path, number), Turnstile(f"{path}-turns", 60)
+
+    def step() -> None:
+        turnstile.enter()
+        try:
+            bare()
+        finally:
+            turnstile.leave()
 
     return step
 
@@ -161,14 +177,15 @@ def prepare_postgres(url: str) -> None:
                 connection.execute(statement.encode())
 
 
-def compare(title: str, ours: Make, bare: Make, options: Any) -> None:
+def compare(title: str, ours: Make, yardsticks: Mapping[str, Make], options: Any) -> None:
+    contestants = {"ledger": ours, **yardsticks}
     rows: list[tuple[str, str]] = []
     for count in PROCESSES:
         processes = "1 process" if count == 1 else f"{count} processes"
-        rates: dict[str, list[float]] = {"ledger": [], "bare": []}
-        waits: dict[str, list[float]] = {"ledger": [], "bare": []}
+        rates: dict[str, list[float]] = {name: [] for name in contestants}
+        waits: dict[str, list[float]] = {name: [] for name in contestants}
         for _ in range(options.rounds):
-            for name, make in (("ledger", ours), ("bare", bare)):
+            for name, make in contestants.items():
                 rate, waited = measure([make] * count, options.seconds)
                 rates[name].append(rate)
                 waits[name].extend(waited)
@@ -178,9 +195,10 @@ def compare(title: str, ours: Make, bare: Make, options: Any) -> None:
                 f"{statistics.median(each):,.0f} a second; one wait in a hundred over {slow:.3f} s, worst {worst:.3f} s"
             )
             rows.append((f"{processes}, {name}", said))
-        shares = [one / other for one, other in zip(rates["ledger"], rates["bare"], strict=True)]
-        said = f"{statistics.median(shares):.0%} ({min(shares):.0%} to {max(shares):.0%})"
-        rows.append((f"{processes}, ledger for each bare", said))
+        for name in yardsticks:
+            shares = [one / other for one, other in zip(rates["ledger"], rates[name], strict=True)]
+            said = f"{statistics.median(shares):.0%} ({min(shares):.0%} to {max(shares):.0%})"
+            rows.append((f"{processes}, ledger for each {name}", said))
     show(title, rows, as_json=options.json)
 
 
@@ -218,12 +236,13 @@ def main() -> None:
             bare = str(folder / "bare.db")
             prepare_sqlite(bare)
             ours = begin(str(folder / "ledger.db"))
-            compare("One hot budget on SQLite", ours, partial(bare_sqlite, bare), options)
+            yardsticks = {"bare": partial(bare_sqlite, bare), "bare, in turn": partial(bare_in_turn, bare)}
+            compare("One hot budget on SQLite", ours, yardsticks, options)
     if options.postgres:
         url = options.postgres.partition("#")[0]
         prepare_postgres(url)
         ours = begin(f"{url}#hot-{os.getpid()}")
-        compare("One hot budget on PostgreSQL", ours, partial(bare_postgres, url, 0), options)
+        compare("One hot budget on PostgreSQL", ours, {"bare": partial(bare_postgres, url, 0)}, options)
         compare_logs(url, options)
 
 
