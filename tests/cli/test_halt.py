@@ -46,3 +46,30 @@ def test_what_cannot_be_is_one_sentence(halt, arguments, code, told) -> None:
     assert (result.exit_code, result.stdout) == (code, "")
     assert told in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+SPEC = """
+what_it_does = "Answers"
+what_it_does_not = "Anything else"
+done_looks_like = "An answer"
+budget = "acme"
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "lift"), [(("--all",), "halt --all --lift"), (("--budget", "acme"), "halt --budget acme --lift")]
+)
+def test_who_is_stopped_from_above_is_told_how_to_go_on(halt, tmp_store, tmp_path, what, lift) -> None:
+    spec, task = tmp_path / "spec.toml", tmp_path / "task.txt"
+    spec.write_text(SPEC, encoding="utf-8")
+    task.write_text("Answer.", encoding="utf-8")
+    halt(*what)
+    run = ("--task", str(task), "--client", "offline", "--store", str(tmp_store))
+    stopped = donewhen("run", str(spec), *run)
+    assert stopped.exit_code == 4
+    (line,) = [line for line in stopped.stderr.splitlines() if line.startswith("Lift the halt:")]
+    assert lift in line
+    halt(*what, "--lift")
+    (row,) = json.loads(donewhen("sessions", "--json", "--store", str(tmp_store)).stdout)
+    resumed = donewhen("resume", row["session_id"], *run)
+    assert resumed.exit_code == 0, resumed.stderr

@@ -278,7 +278,8 @@ def _next_steps(result: LoopResult) -> list[str]:
     if result.outcome == "held":
         return [review, f"Agree to it:        {command_line('attest', session_id)} --reviewer NAME", go_on]
     if result.outcome == "halted":
-        return [show, go_on]
+        # `resume` lifts the halt of its own session, and no other.
+        return [show, *_lifting(result.reason, session_id), go_on]
     if result.outcome in ("breached", "unmet"):
         whose, _, kind = (result.breach_reason or "").rpartition(":")
         option = _RAISES.get(kind)
@@ -293,6 +294,17 @@ def _next_steps(result: LoopResult) -> list[str]:
     if result.outcome == "interrupted":
         return [f"Go on with it:      {command_line('resume', session_id)}"]
     return [show]
+
+
+def _lifting(reason: str, session_id: str) -> list[str]:
+    """Return the command that lifts what halted a session from above it."""
+    whose = reason.partition(" was halted by ")[0]
+    kind, _, name = whose.rpartition(" ")
+    if whose == "everything":
+        return [f"Lift the halt:      {command_line('halt', '--all', '--lift')}"]
+    if kind == "the budget":
+        return [f"Lift the halt:      {command_line('halt', '--budget', name, '--lift')}"]
+    return [] if name == session_id else [f"Lift the halt:      {command_line('halt', name, '--lift')}"]
 
 
 _RAISES = {
