@@ -66,7 +66,7 @@ class SQLiteReads(ABC):
 
     def find_balance(self, name: str) -> Balance | None:
         """Return a balance as the newest committed row that touched it left it; None if none has."""
-        found = self._read(BALANCE, (name,))
+        found = self._read(BALANCE, (name, name))
         if not found:
             return None
         own_id, own_body, other_id, other_body = found[0]

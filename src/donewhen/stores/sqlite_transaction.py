@@ -23,9 +23,9 @@ MOST_HEADS = 1024
 HEAD = "SELECT id, body FROM entries WHERE session_id = ? ORDER BY seq DESC LIMIT 1"
 BALANCE = (
     "SELECT own.id, own.body, other.id, other.body FROM (SELECT 1)"
-    " LEFT JOIN (SELECT id, body FROM entries WHERE session_id = :name ORDER BY seq DESC LIMIT 1) AS own"
+    " LEFT JOIN (SELECT id, body FROM entries WHERE session_id = ? ORDER BY seq DESC LIMIT 1) AS own"
     " LEFT JOIN (SELECT id, body FROM entries"
-    "   WHERE id = (SELECT max(entry_id) FROM balances WHERE name = :name)) AS other"
+    "   WHERE id = (SELECT max(entry_id) FROM balances WHERE name = ?)) AS other"
 )
 _LIST_BALANCE = "INSERT INTO balances (name, entry_id) VALUES (?, ?)"
 _ROW = "SELECT id, body FROM entries WHERE session_id = ? AND seq = ?"
@@ -111,7 +111,7 @@ class SQLiteTransaction:
         known = self._known
         if len(known.heads) >= MOST_HEADS or len(known.balances) >= MOST_HEADS:
             known.clear()
-        own_id, own_body, other_id, other_body = self._connection.execute(BALANCE, {"name": name}).fetchone()
+        own_id, own_body, other_id, other_body = self._connection.execute(BALANCE, (name, name)).fetchone()
         head = balance = None
         if own_id is not None:
             row, leaf = self._read(own_id, own_body)
