@@ -8,6 +8,10 @@ transaction. Both wait for the disk, and both run in the same minute on the same
 median of the rounds' shares. On SQLite whoever has written writes again before others, who wait for seconds; so a second
 yardstick there does the same in the ledger's queue. Without --postgres only SQLite is measured. The database must have a
 ledger's schema (`donewhen store init`), and the role may make a table.
+
+The floor stands between the two: with the ledger's own statements it stores rows, balances and seals of their sizes, and
+makes one signature for each commit, but it judges, hashes and works out nothing. No ledger that stores these rows, each
+commit signed, can be quicker.
 """
 
 from __future__ import annotations
@@ -20,13 +24,14 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import count as count_from
 from pathlib import Path
 from typing import Any
 
 from common import ROW, scratch, show
 
 from donewhen.balance import Balance
-from donewhen.entry import Entry
+from donewhen.entry import GENESIS, Entry
 from donewhen.ledger import Draft, Ledger
 from donewhen.notes import LocalSigner
 from donewhen.stores.lock import Turnstile
@@ -39,6 +44,10 @@ CEILINGS = [None, 10**12, None, None, None, None]
 TOKENS = 100
 RESERVE = {"reserve": [1, TOKENS, None, 0], "model": "m", "max_tokens": 10, "input_bound": 90, "attempt": 1}
 USED = {"model": "m", "usage": {"input": 80, "output": 10, "cache_read": 0, "cache_write": 0}, "cost_microusd": None}
+
+NOTE = "x" * 150
+NEWEST = "SELECT coalesce(max(id), 0) FROM donewhen.entries WHERE log = %s"
+LOCK = 1
 
 Step = Callable[[], object]
 Make = Callable[[int], Step]
@@ -119,6 +128,68 @@ def bare_postgres(url: str, table: int, _number: int) -> Step:
         connection.execute(raise_it)
         connection.execute(insert, (ROW,))
         connection.execute("COMMIT")
+
+    return step
+
+
+def row_of(row_id: int, session: str, seq: int) -> str:
+    """Return a row for the floor: of a ledger's size, with what a database works out its columns from."""
+    closes = "" if seq % 2 else f',"closes":{seq - 1}'
+    return (
+        f'{{"after":["{"x" * 350}"],"at":"2026-01-01T00:00:00.000000+00:00"{closes},"data":{{}},"id":{row_id},"input_hash":"",'
+        f'"kind":"llm","ms":0,"pass":1,"prev":"{GENESIS}","seq":{seq},"session":"{session}","state_origin":"llm","tokens":90,'
+        '"turn":1,"v":1}'
+    )
+
+
+def floor_sqlite(path: str, number: int) -> Step:
+    """Return what stores a row, its place under the budget and a signed seal, in the ledger's queue."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=60)
+    connection.execute("PRAGMA synchronous = FULL")
+    turnstile, signer = Turnstile(f"{path}-lock", 60), LocalSigner("bench", SEED)
+    session, seqs = f"session-{number}-{os.getpid()}", count_from(1)
+
+    def step() -> None:
+        turnstile.enter()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            row_id = connection.execute("SELECT max(id) FROM entries").fetchone()[0] + 1
+            body = row_of(row_id, session, next(seqs))
+            connection.execute("INSERT INTO entries (id, body) VALUES (?, ?)", (row_id, body))
+            connection.execute("INSERT INTO balances (name, entry_id) VALUES (?, ?)", (BUDGET, row_id))
+            seal = (row_id, row_id - 1, NOTE + signer.sign(NOTE.encode()).hex(), bytes(64))
+            connection.execute("INSERT INTO sealed (size, start, note, nodes) VALUES (?, ?, ?, ?)", seal)
+            connection.execute("COMMIT")
+        finally:
+            turnstile.leave()
+
+    return step
+
+
+def floor_postgres(url: str, log: str, number: int) -> Step:
+    """Return the same in the ledger's two exchanges, the second of which has what the first found in it."""
+    import psycopg
+
+    from donewhen.stores import postgres_sql as sql
+    from donewhen.stores.postgres_connections import send
+
+    connection = psycopg.connect(url, autocommit=True)
+    connection.execute(sql.PLAN_ONCE)
+    connection.execute(sql.PREPARE)
+    signer, session, seqs = LocalSigner("bench", SEED), f"session-{number}-{os.getpid()}", count_from(1)
+
+    def step() -> None:
+        found = send(connection, (sql.BEGIN, ()), (sql.LOCK, (LOCK,)), (NEWEST, (log,)))
+        found.nextset()
+        found.nextset()
+        row_id = found.fetchall()[0][0] + 1
+        send(
+            connection,
+            (sql.ADD_ROW, (log, row_id, row_of(row_id, session, next(seqs)))),
+            (sql.LIST_BALANCE, (log, BUDGET, row_id)),
+            (sql.SEAL, (log, row_id, row_id - 1, NOTE + signer.sign(NOTE.encode()).hex(), bytes(64))),
+            (sql.COMMIT, ()),
+        )
 
     return step
 
@@ -236,13 +307,20 @@ def main() -> None:
             bare = str(folder / "bare.db")
             prepare_sqlite(bare)
             ours = begin(str(folder / "ledger.db"))
-            yardsticks = {"bare": partial(bare_sqlite, bare), "bare, in turn": partial(bare_in_turn, bare)}
+            begin(str(folder / "floor.db"))
+            yardsticks = {
+                "bare": partial(bare_sqlite, bare),
+                "bare, in turn": partial(bare_in_turn, bare),
+                "floor": partial(floor_sqlite, str(folder / "floor.db")),
+            }
             compare("One hot budget on SQLite", ours, yardsticks, options)
     if options.postgres:
         url = options.postgres.partition("#")[0]
         prepare_postgres(url)
         ours = begin(f"{url}#hot-{os.getpid()}")
-        compare("One hot budget on PostgreSQL", ours, {"bare": partial(bare_postgres, url, 0)}, options)
+        floor = f"floor-{os.getpid()}"
+        yardsticks = {"bare": partial(bare_postgres, url, 0), "floor": partial(floor_postgres, url, floor)}
+        compare("One hot budget on PostgreSQL", ours, yardsticks, options)
         compare_logs(url, options)
 
 
