@@ -25,7 +25,6 @@ from donewhen.render import (
     render_block,
     render_frame,
     render_rows,
-    render_summary,
     row_says,
     usd,
     visible,
@@ -316,14 +315,12 @@ def test_each_kind_of_row_says_what_matters(kind: str, data: dict[str, Any], say
 # -- sessions --------------------------------------------------------------------------------------------------------
 
 
-def test_a_session_that_was_run_is_one_line(tmp_store: Path) -> None:
+def test_the_rows_of_a_session_that_was_run_are_in_its_table(tmp_store: Path) -> None:
     spec = SpecResult("Audits a page.", "Changes it.", "A report.", "s-1")
     client = ScriptedClient(make_reply("# Report"))
     with Ledger(tmp_store) as ledger:
         AgentLoop(spec, CircuitBreaker(output_fn=lambda _: None), ledger, client, find_price=lambda _: None).run("go")
-        line = render_summary("s-1", ledger.rows("s-1"), width=140)
         table = render_rows(ledger.rows("s-1"))
-    assert re.split(r"\s{2,}", line) == ["s-1", "done", "turns 1/5", "tokens 15/15000", "not known", "Audits a page."]
     assert [kind for kind in ("spec", "open", "reserve", "llm", "close") if f"  {kind} " in table] == [
         "spec",
         "open",
@@ -345,24 +342,3 @@ def test_the_rows_of_a_real_session_with_tools_can_be_shown(tmp_store: Path) -> 
         table = render_rows(ledger.rows("s-1"))
     assert "look: 1 bytes" in table
     assert "look to run" in table
-
-
-def test_a_session_written_by_hand_is_one_line_too_and_a_long_promise_is_cut() -> None:
-    spec = row("spec", data={"what_it_does": "Audits " * 20})
-    line = render_summary("s-1", [spec, row(), row(origin="circuit_breaker")], width=120)
-    assert "by hand      turns 1        tokens 20" in line
-    assert line.endswith("…")
-
-
-def test_a_session_with_a_promise_alone_has_not_begun() -> None:
-    spec = row("spec", data={"what_it_does": "Audits a page."})
-    assert "not begun    turns 0        tokens 0              0 USD" in render_summary("s-1", [spec])
-
-
-def test_a_session_without_a_promise_is_a_line_as_well() -> None:
-    assert "by hand" in render_summary("s-1", [row()])
-
-
-def test_a_session_without_ceilings_shows_what_it_used_alone() -> None:
-    opened = row("open", data={"owner": "elsewhere:1:1", "ceilings": [None] * 6}, after=(Balance("s"),))
-    assert "running      turns 0        tokens 0" in render_summary("s-1", [opened])

@@ -17,11 +17,6 @@ _FIELDS = frozenset({"budget", "ceiling", "reserved", "spent"})
 _ALL_FIELDS = _FIELDS | {"halted", "period"}
 
 
-def spell_balance(balance: Balance) -> str:
-    """Return a balance as a row's ``after`` spells it."""
-    return canonical.dumps(balance_as_json(balance)).decode()
-
-
 def balance_as_json(balance: Balance) -> dict[str, Any]:
     """Return a balance as plain data."""
     most, held, spent = balance.ceilings, balance.reserved, balance.spent

@@ -15,9 +15,8 @@ from functools import lru_cache
 from typing import Any
 
 from donewhen.balance import CEILING_NAMES, Balance
-from donewhen.entry import VISIBLE_KINDS, LedgerRow
-from donewhen.frame import ReviewFrame, make_diff
-from donewhen.progress import read_progress
+from donewhen.entry import LedgerRow
+from donewhen.frame import ReviewFrame
 
 LABEL_CELLS = 21
 """Columns of a label, such as "Turns completed:     "."""
@@ -204,29 +203,6 @@ def row_says(row: LedgerRow) -> str:
     return visible("; ".join(part for part in said if part))
 
 
-def render_summary(session_id: str, rows: Sequence[LedgerRow], *, width: int = 100) -> str:
-    """Return one line about a session: id, state, turns, tokens, cost, and what it does.
-
-    Args:
-        rows: every row of the session, in order, bookkeeping too.
-        width: columns of the terminal; the promise is cut to fit.
-    """
-    progress, shown = read_progress(rows), [row for row in rows if row.kind in VISIBLE_KINDS]
-    spec = next((row for row in rows if row.kind == "spec"), None)
-    if progress is not None:
-        used, ceilings = progress.balance.used, progress.balance.ceilings
-        state, cost = progress.state, usd(used.cost_microusd)
-        turns, tokens = _of(used.turns, ceilings.turns), _of(used.tokens, ceilings.tokens)
-    else:
-        diff = make_diff(shown, None) if shown else None
-        state, cost = ("by hand" if diff else "not begun"), "not known" if diff else usd(0)
-        turns, tokens = (str(diff.turns_completed), str(diff.total_tokens)) if diff else ("0", "0")
-    start = f"{visible(session_id):<36}  {state:<11}  turns {turns:<7}  tokens {tokens:<13}  {cost:<14}  "
-    promise = "" if spec is None else visible(spec.data["what_it_does"])
-    lines = wrap(promise, max(width - _width(start) - 1, LEAST_WIDTH // 2))
-    return f"{start}{lines[0]}{'…' if len(lines) > 1 else ''}".rstrip()
-
-
 def _cells_of(row: LedgerRow) -> tuple[str, ...]:
     # What `write` made keeps its own word for its origin, and is not taken for a row of the kernel.
     kind = row.kind if row.kind == row.state_origin else f"{row.kind}: {row.state_origin}"
@@ -365,7 +341,3 @@ def _cut(lines: list[str], max_lines: int | None) -> list[str]:
 
 def _seconds(milliseconds: int | None) -> str:
     return f"{(milliseconds or 0) / 1000:g} s"
-
-
-def _of(used: int, ceiling: int | None) -> str:
-    return str(used) if ceiling is None else f"{used}/{ceiling}"

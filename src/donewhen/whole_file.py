@@ -9,7 +9,7 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | ge
 _IS_POSIX = os.name == "posix"
 
 
-def write_whole(path: Path, data: bytes, *, replace: bool = False) -> None:
+def write_whole(path: Path, data: bytes, *, replace: bool = False, mode: int = 0o666) -> None:
     """Write a file so that nobody ever sees a part of it, and so that it is on disk on return.
 
     A crash leaves the name as it was, and at most a file beside it whose name begins with a dot, used by nobody.
@@ -18,6 +18,7 @@ def write_whole(path: Path, data: bytes, *, replace: bool = False) -> None:
         path: where; its folder must be there.
         data: all of it.
         replace: take the place of a file that has the name. Else a name that is taken is an error.
+        mode: who may do what with it, as far as the user's own umask allows.
 
     Raises:
         FileExistsError: the name is taken, and is not to be replaced.
@@ -25,8 +26,7 @@ def write_whole(path: Path, data: bytes, *, replace: bool = False) -> None:
     """
     draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
-        # The mode is what the user's own umask makes of it.
-        descriptor = os.open(draft, _FLAGS, 0o666)
+        descriptor = os.open(draft, _FLAGS, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
@@ -38,7 +38,18 @@ def write_whole(path: Path, data: bytes, *, replace: bool = False) -> None:
             _give_name(draft, path)
     finally:
         draft.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system can."""
+    if not _IS_POSIX:
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _give_name(draft: Path, path: Path) -> None:
@@ -55,13 +66,3 @@ def _give_name(draft: Path, path: Path) -> None:
         if os.path.lexists(path):
             raise FileExistsError(f"{path} is there already") from None
         draft.replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    if not _IS_POSIX:
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

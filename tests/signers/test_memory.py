@@ -304,17 +304,17 @@ from pathlib import Path
 from donewhen.signers import memory as signer_memory
 from donewhen.ledger import utc_now
 from signers.test_memory import LOG
-real = signer_memory.replace_file
-def replace_file(*args, **options):
-    if replace_file.dies:
+real = signer_memory.write_whole
+def write_whole(*args, **options):
+    if write_whole.dies:
         os.kill(os.getpid(), signal.SIGKILL)
     real(*args, **options)
-replace_file.dies = False
-signer_memory.replace_file = replace_file
+write_whole.dies = False
+signer_memory.write_whole = write_whole
 memory = signer_memory.SignerMemory(Path(sys.argv[1]), now=utc_now)
 memory.extend(*LOG.ask(0, 2))
 memory.extend(*LOG.ask(2, 5))
-replace_file.dies = True
+write_whole.dies = True
 memory.extend(*LOG.ask(2, 6))
 """
 

@@ -14,10 +14,12 @@ import os
 import stat
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 from donewhen.cosignatures import iter_notes
 from donewhen.errors import LedgerError, LedgerTamperedError
 from donewhen.notes import Checkpoint
+from donewhen.whole_file import sync_folder
 
 TAIL_BYTES = 65_536
 """How much of the end of a file is read at first. A checkpoint is shorter, unless it has many signatures."""
@@ -78,24 +80,13 @@ def _opened(path: str) -> Generator[int, None, None]:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise LedgerError(f"{path} is no file, so no checkpoint can be kept in it")
             if is_new:
-                _sync_folder(path)
+                sync_folder(Path(path).absolute().parent)
             yield descriptor
         finally:
             os.close(descriptor)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise LedgerError(f"{path}: no checkpoint can be kept there ({reason})") from error
-
-
-def _sync_folder(path: str) -> None:
-    """Make the file's name as durable as the file, where the system can."""
-    if os.name != "posix":
-        return
-    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _find_newest(descriptor: int, end: int, origin: str) -> str | None:

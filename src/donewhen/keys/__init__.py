@@ -24,12 +24,12 @@ from donewhen.keys.files import (
     parse_private,
     read_private,
     read_public_file,
-    replace_file,
     spell_private,
     write_once,
 )
 from donewhen.notes import LocalSigner
 from donewhen.texts import Hasher
+from donewhen.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -311,7 +311,7 @@ def _tell_public_half(folder: Path, public: PublicKey) -> PublicKey:
     try:
         found = read_public_file(path)
         if found is None or found.vkey != public.vkey:
-            replace_file(path, public.text(), mode=0o644)
+            write_whole(path, public.text().encode("utf-8"), replace=True, mode=0o644)
     except OSError as error:
         raise KeyFileError(str(path), f"the public half could not be stored: {error.strerror}") from error
     return found if found is not None and found.vkey == public.vkey else public

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 import unicodedata
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from donewhen.errors import CheckpointError, KeyFileError, MissingExtraError
 from donewhen.notes import LocalSigner, Verifier
+from donewhen.whole_file import write_whole
 
 try:
     import fcntl
@@ -185,38 +185,9 @@ def spell_private(signer: LocalSigner, passphrase: str | None) -> str:
 
 
 def write_once(path: Path, text: str) -> None:
-    """Write a file for its owner only, whole, unless the name is taken."""
-    draft = _write_draft(path, text, mode=0o600)
-    try:
-        # A link, not a rename: it fails where the name is taken, so that the first of many wins for all.
-        os.link(draft, path)
-    except FileExistsError:
-        return
-    finally:
-        draft.unlink()
-    sync_folder(path.parent)
-
-
-def replace_file(path: Path, text: str, *, mode: int) -> None:
-    """Write a file, whole, over whatever has the name."""
-    draft = _write_draft(path, text, mode=mode)
-    try:
-        draft.replace(path)
-    except OSError:
-        draft.unlink()
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    if not _HAS_MODES:
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Write a file for its owner only, whole, unless the name is taken: the first of many wins for all."""
+    with suppress(FileExistsError):
+        write_whole(path, text.encode("utf-8"), mode=0o600)
 
 
 @contextmanager
@@ -274,15 +245,3 @@ def _refuse_exposed(path: Path, found: os.stat_result) -> None:
         around = folder.stat().st_mode
         if around & 0o022 and not around & stat.S_ISVTX:
             raise KeyFileError(str(path), f"is in a folder where others can replace it. chmod 700 {folder}")
-
-
-def _write_draft(path: Path, text: str, *, mode: int) -> Path:
-    """Write and sync a file of a name of its own beside a path. A crash leaves it there, used by nobody."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(text.encode("utf-8"))
-        file.flush()
-        os.fsync(file.fileno())
-    draft = Path(name)
-    draft.chmod(mode)
-    return draft

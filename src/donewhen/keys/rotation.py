@@ -25,10 +25,10 @@ from donewhen.keys.files import (
     public_half,
     read_private,
     spell_private,
-    sync_folder,
     write_once,
 )
 from donewhen.notes import LocalSigner, Verifier
+from donewhen.whole_file import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

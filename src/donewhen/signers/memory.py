@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from donewhen.errors import CheckpointError, KeyFileError, LedgerTamperedError, LedgerUnavailableError
-from donewhen.keys.files import replace_file, sync_folder
 from donewhen.merkle import EMPTY_ROOT, verify_consistency
 from donewhen.notes import Checkpoint
+from donewhen.whole_file import sync_folder, write_whole
 
 try:
     import fcntl
@@ -155,7 +155,7 @@ class SignerMemory:
         text = json.dumps({"version": VERSION, "logs": {origin: _spell(memory) for origin, memory in logs.items()}})
         try:
             # A crash leaves the old file or the new one, each of them whole.
-            replace_file(self.path, f"{text}\n", mode=0o600)
+            write_whole(self.path, f"{text}\n".encode(), replace=True, mode=0o600)
         except OSError as error:
             raise LedgerUnavailableError(str(self.path), f"cannot be written ({error.strerror})") from error
         self._logs = dict(logs)

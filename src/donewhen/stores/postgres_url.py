@@ -105,11 +105,6 @@ def _refuse_unclear(conninfo: str, fragment: str) -> None:
         )
 
 
-def log_of(budget: str) -> str:
-    """Return the log of a budget, and of every session under it: the name of the outermost budget above it."""
-    return budget.partition("/")[0]
-
-
 def _checked(log: str) -> str:
     if not log.strip() or "\0" in log or len(log.encode("utf-8", "replace")) > MOST_BYTES or not log.isprintable():
         raise LedgerFormatError(
