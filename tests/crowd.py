@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
@@ -77,6 +78,8 @@ class Town:
         """Whether no ceiling may ever be passed; False where one is lowered below what is spent."""
         self.since = 0
         """The last request of the period before."""
+        self.one_by_one = threading.Lock()
+        """Who begins a period has it: else what was served in the one before would be held against the balance of this."""
         self._crowds = 0
 
     def __enter__(self) -> Town:
@@ -106,8 +109,9 @@ class Town:
     def _answer(self, request: ProviderRequest) -> Step:
         self.before_each(request)
         for level in levels(request.body["model"]):
-            served = self.served(level)
-            balance = self.balance(level)
+            with self.one_by_one:
+                served = self.served(level)
+                balance = self.balance(level)
             # What it could use by now is on disk, on every level: had it not been, it would not have come.
             assert served + request.input_tokens + (request.max_tokens or 0) <= balance.used_tokens
             assert self.is_held is False or is_within(balance)

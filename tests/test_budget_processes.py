@@ -108,10 +108,12 @@ def test_a_period_that_ends_while_processes_call_gives_each_period_its_own(
     town.set_clock(NOON)
     town.ledger.new_budget("acme", tokens=6_000, per=per, who="ann")
 
-    def half_way(request: ProviderRequest) -> None:
-        if town.since == 0 and town.served() > 3_000:
-            town.since = request.number  # others are on their way, reserved in one period and settled in the next
-            town.set_clock(NOON + step)
+    def half_way(_request: ProviderRequest) -> None:
+        with town.one_by_one:
+            if town.since == 0 and town.served() > 3_000:
+                town.set_clock(NOON + step)
+                # Others are on their way, reserved in one period and settled in the next. Whoever comes now is of this.
+                town.since = len(town.provider.requests)
 
     town.before_each = half_way
     refusals, _ = town.crowd(*["acme"] * 8)
