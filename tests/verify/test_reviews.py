@@ -143,6 +143,15 @@ def test_a_reviewer_s_key_that_is_the_log_s_is_told(house: House) -> None:
     assert verify(house).warnings == ("the key of mal (row 3) is the log's own, so it proves no person",)
 
 
+def test_a_key_is_not_taken_for_the_log_s_for_a_plus_at_its_end(house: House) -> None:
+    house.finish()
+    log_key, other = (LocalSigner("log/two", bytes([seed]) * 32) for seed in (38, 94))
+    assert {log_key.vkey[-1], other.vkey[-1]} == {"+"}
+    house.ledger.rotate_key(log_key, why="yearly", who="keeper", made_by="eve@desk")
+    house.slip_in_key("mal", other.vkey)
+    assert verify(house).warnings == ()
+
+
 def test_keys_that_one_user_made_on_one_host_are_told(house: House) -> None:
     key = house.keys["eve"]
     house.ledger.enroll_reviewer("eve", key.vkey, who="keeper", made_by="root@box")

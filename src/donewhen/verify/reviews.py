@@ -258,4 +258,5 @@ def _reading(row: Row, problem: str) -> Generator[None, None, None]:
 
 
 def _is_same_key(one: str, other: str) -> bool:
-    return one.rpartition("+")[2] == other.rpartition("+")[2]
+    # The name stands before it, which may be another one; its own base64 may hold a plus.
+    return one.split("+", 2)[-1] == other.split("+", 2)[-1]
