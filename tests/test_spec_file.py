@@ -308,6 +308,12 @@ class TestWriting:
         path.write_bytes(dump_spec(spec).encode())
         assert load_spec(path) == spec
 
+    @pytest.mark.parametrize("answer", ["\n0", "0\n", "\n\n0\n1", "0\\\n1", 'a""""b\nc"'])
+    def test_a_text_of_several_lines_is_read_as_it_was_written(self, tmp_path: Path, answer: str) -> None:
+        spec = made(done_when=({"check": "shell", "command": answer},))
+        (tmp_path / "spec.toml").write_bytes(dump_spec(spec).encode())
+        assert load_spec(tmp_path / "spec.toml") == spec
+
     def test_every_question_and_default_is_explained(self) -> None:
         text = dump_spec(made())
         for said in ["# What does this do?", "# What does this NOT do?", "5 and 15000 where", "# usd = 0.50"]:

@@ -227,7 +227,8 @@ def _read_ceilings(table: Mapping[str, object], typed: Mapping[str, object]) -> 
 
 def _text(tomlkit: Any, value: str) -> object:
     """Return a text as TOML, on lines of its own where it has several."""
-    many = "\n" in value and not re.search(r"[^\n\t -~\u00a0-\U0010ffff]", value)
+    # A line break behind the opening quotes is not of the text, as TOML has it.
+    many = "\n" in value and not re.search(r"^\n|[^\n\t -~\u00a0-\U0010ffff]", value)
     return tomlkit.string(value, multiline=many)
 
 
