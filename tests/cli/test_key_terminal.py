@@ -22,9 +22,9 @@ WORDS = "correct horse battery"
 
 def test_a_new_passphrase_is_asked_for_twice_and_not_shown() -> None:
     with at_a_terminal("key", "new", "--passphrase") as terminal:
-        terminal.wait_for("A passphrase, several words:")
+        terminal.wait_for("A passphrase, several words: ")
         terminal.type(WORDS)
-        terminal.wait_for("Repeat for confirmation:")
+        terminal.wait_for("Repeat for confirmation: ")
         terminal.type(WORDS)
         code, shown = terminal.end()
     assert (code, "Made: " in shown, WORDS in shown) == (0, True, False)
@@ -33,7 +33,7 @@ def test_a_new_passphrase_is_asked_for_twice_and_not_shown() -> None:
 
 def test_a_short_passphrase_makes_no_key() -> None:
     with at_a_terminal("key", "new", "--passphrase") as terminal:
-        for prompt in ("several words:", "confirmation:"):
+        for prompt in ("several words: ", "confirmation: "):
             terminal.wait_for(prompt)
             terminal.type("short")
         code, shown = terminal.end()
@@ -52,7 +52,7 @@ def test_a_locked_key_is_unlocked_once_for_a_command(spec_file: Path, typed: str
         donewhen("key", "new", "--passphrase")
         assert run_offline(spec_file).exit_code == 0
     with at_a_terminal("key", "rotate", "--why", "yearly") as terminal:
-        terminal.wait_for("log.key:")
+        terminal.wait_for("log.key: ")
         terminal.type(typed)
         ended, shown = terminal.end()
     assert (ended, says in " ".join(shown.split()), "Passphrase of" in shown) == (code, True, False)
