@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from donewhen.balance import CEILING_NAMES, Breach, Ceilings
@@ -132,7 +132,10 @@ class TestOtherCeilings:
         made.check(1, 1, seconds=1.001)
         assert tripped_by(made, seconds=1.0011).reason == "time_ceiling"
 
-    @given(st.integers(0, 10**10))
+    @example(8_430_012_790)
+    @example(8_430_012_788)
+    @example(9_007_199_254_740_000)
+    @given(st.integers(0, 10**10) | st.integers(0, 2**53 // 1000 * 1000))
     def test_a_whole_millisecond_is_read_exactly(self, milliseconds: int) -> None:
         made = CircuitBreaker(seconds_limit=milliseconds / 1000)
         assert made.ceilings.milliseconds == milliseconds

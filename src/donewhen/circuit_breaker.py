@@ -285,5 +285,8 @@ def _milliseconds(name: str, seconds: object, rounded: Callable[[float], int]) -
         raise ValueError(f"{name} must be a number of seconds, not {seconds!r}")
     if not 0 <= seconds <= LARGEST_LIMIT // 1000:  # NaN is neither
         raise ValueError(f"{name} must be from 0 to {LARGEST_LIMIT // 1000} seconds, not {seconds!r}")
-    # A millionth of a millisecond is noise of binary floats (1.001 * 1000), not time.
+    nearest = round(seconds * 1000)
+    if nearest / 1000 == seconds:
+        return nearest  # whatever noise of binary floats the product has (8430012.79 * 1000)
+    # A millionth of a millisecond is noise too, not time.
     return rounded(round(seconds * 1000, 6))
