@@ -347,6 +347,27 @@ def test_who_has_a_parents_ceiling_reserved_is_told_without_counting_anybody_twi
     assert holders == {"child": held["child"], "grandchild": held["grandchild"]}
 
 
+def test_who_stands_above_a_ceiling_is_not_told_as_holding_it(house) -> None:
+    grandparent = house.session("grandparent")
+    parent = grandparent.child(SpecResult("a", "b", "c", "parent"), CircuitBreaker(9, 260, output_fn=lambda _: None))
+    child = parent.child(SpecResult("a", "b", "c", "child"))
+    grandparent.admit(ask("x", 200))
+    held = parent.admit(ask("x", 200)).reserved.tokens
+    error = refused(child)
+    assert error.reason == "parent:parent:token_ceiling"
+    assert error.breach.holders == (Holder("parent", held),)
+
+
+def test_what_was_settled_just_now_is_not_told_as_reserved_by_a_parent(house) -> None:
+    house.budget("acme", tokens=260)
+    parent = house.session("parent", "acme")
+    child = parent.child(SpecResult("a", "b", "c", "child"))
+    permit = child.admit(ask("x", 200))
+    settlement = child.settle(permit, a_reply(permit.reserved.tokens), then=ask("x", 200))
+    assert settlement.breach is not None
+    assert (settlement.breach.breach.reserved, settlement.breach.breach.holders) == (0, ())
+
+
 def test_a_child_stands_where_it_was_opened(house) -> None:
     parent, other = house.session("parent"), house.session("other")
     parent.child(promise("child")).leave()

@@ -45,8 +45,8 @@ class Asking:
     """Whether its turn is reserved already."""
     owner: str
     """The process."""
-    find_holders: Callable[[Balance, Balance, str], tuple[Holder, ...]]
-    """Given the balance whose ceiling is in the way, the session's own, and the dimension: who has it reserved."""
+    find_holders: Callable[[Balance, Sequence[Balance], str], tuple[Holder, ...]]
+    """Given the balance whose ceiling is in the way, all that were judged, and the dimension: who has it reserved."""
     halted_error: Callable[[str], HaltedError]
     """Makes the error of what has been halted, by the name of its balance."""
     texts: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -91,7 +91,7 @@ class Asking:
         for level in balances[:-1]:
             breach = _breach_above(level, _sums(level, asked))
             if breach is not None:
-                return replace(breach, holders=self.find_holders(level, own, breach.dimension))
+                return replace(breach, holders=self.find_holders(level, balances, breach.dimension))
         sums = {**_sums(own, asked), "milliseconds": (self.elapsed_ms, 0, 0), "repeats": (self.repeats, 0, 0)}
         return first_breach(own.ceilings, sums)
 

@@ -6,6 +6,7 @@ under the same budgets since.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -66,29 +67,38 @@ def budget_path(name: str) -> list[str]:
     return [BUDGET_PREFIX + part for part in accumulate(name.split("/"), "{}/{}".format)]
 
 
-def find_holders(store: Store, level: Balance, asking: Balance | None, dimension: str) -> tuple[Holder, ...]:
+def find_holders(store: Store, level: Balance, asking: Sequence[Balance], dimension: str) -> tuple[Holder, ...]:
     """Return the sessions that have most reserved under a shared ceiling, largest first.
 
     Reads one row of each session under it: for refusals only.
 
     Args:
         level: the balance whose ceiling it is.
-        asking: the own balance of the session that is refused, as it is now; None: nobody is.
+        asking: the balances on the path of the session that is refused, as they are now: the store's rows do not say
+            yet what the transaction has moved, on its parents neither. Empty: nobody is refused.
         dimension: one of `DIMENSIONS`.
     """
     place = DIMENSIONS.index(dimension)
-    known = {one.name: one for one in (level, asking) if one is not None}
+    known: dict[str, Balance] = {}
     children: dict[str, str] = {}
-    for row in store.read_under(level.name):  # newest first: what is known of a balance already is newer
-        path = [balance for balance in row.after if balance.budget is None]
-        for balance in path:
+    # What is known of a balance already is newer: the path of who asks, then the rows, newest first.
+    for path in (asking, *[row.after for row in store.read_under(level.name)]):
+        under = _sessions_under(level, path)
+        for balance in under:
             known.setdefault(balance.name, balance)
-        children.update({child.name: parent.name for parent, child in pairwise(path)})
-    own = {name: _amount(balance.reserved, place) for name, balance in known.items() if balance.budget is None}
+        children.update({child.name: parent.name for parent, child in pairwise(under)})
+    own = {name: _amount(balance.reserved, place) for name, balance in known.items()}
     for child, parent in children.items():
         own[parent] -= _amount(known[child].reserved, place)
     largest = sorted(own, key=lambda name: (-own[name], name))[:MOST_HOLDERS]
     return tuple([Holder(name, own[name]) for name in largest if own[name] > 0])
+
+
+def _sessions_under(level: Balance, path: Sequence[Balance]) -> list[Balance]:
+    """Return the sessions' balances on a path that are a level's own, or stand under it."""
+    names = [balance.name for balance in path]
+    start = names.index(level.name) if level.name in names else 0
+    return [balance for balance in path[start:] if balance.budget is None]
 
 
 def _path_above(tx: Transaction, entry: Entry) -> tuple[Balance, ...]:

@@ -167,7 +167,7 @@ class BudgetLedger:
             balance: the budget's.
             dimension: one of `DIMENSIONS`.
         """
-        return find_holders(self._store, balance, None, dimension)
+        return find_holders(self._store, balance, (), dimension)
 
     def budgets(self) -> list[Balance]:
         """Return the balance of every budget as it is now, in the order of their names."""
