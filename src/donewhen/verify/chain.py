@@ -34,6 +34,8 @@ class Chain:
     held: dict[int, Amounts] = field(default_factory=dict[int, Amounts])
     """What is reserved and not closed, by the seq of its row."""
     doubted: set[int] = field(default_factory=set[int])
+    reconciled: set[int] = field(default_factory=set[int])
+    """The reservations that a person closed, by the seq of their rows."""
     specs: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     agreed: set[str] = field(default_factory=set[str])
     """The spec hashes under which the session was opened."""

@@ -15,6 +15,7 @@ from donewhen.balance import CEILING_NAMES, DIMENSIONS
 from donewhen.entry import spec_hash
 from donewhen.kinds import EVERYTHING
 from donewhen.verify.amounts import COST, added, charge, nothing, taken
+from donewhen.verify.breaches import refuse_untrue_breach
 from donewhen.verify.chain import Amounts, Chain, data_of, wrong
 from donewhen.verify.row import Row
 
@@ -44,6 +45,8 @@ def _check_open(row: Row, chain: Chain) -> str | None:
         _move(row, chain)
     elif "budget" in data or "parent" in data:
         raise wrong(row, f"session {row['session']} is opened again, and says anew where it stands")
+    elif _ceilings(row, data) != chain.own["ceiling"]:
+        raise wrong(row, f"session {row['session']} is opened again, and tells of ceilings that it does not have")
     chain.runs.update(_taken_up(row, data))
     if stated in chain.agreed and data.get("resumes") is True:
         return None
@@ -154,17 +157,26 @@ def _check_reconcile(row: Row, chain: Chain) -> str | None:
         balance["reserved"] = taken(balance["reserved"], held)
         charge(row, balance, [held[0], tokens, cost, 0])
     _move(row, chain)
+    chain.reconciled.add(row["closes"])
     if is_doubted or data["process"] == "gone":
         return None
     return f"closes a call that may have been under way: its process was {data['process']}"
+
+
+def _check_breach(row: Row, chain: Chain) -> None:
+    _refuse_closing(row)
+    _refuse_unopened(row, chain)
+    refuse_untrue_breach(row, chain)
 
 
 def _check_late(row: Row, chain: Chain, data: Mapping[str, Any]) -> None:
     """See that a reply which came too late is a note: it closes nothing, and is about what is closed."""
     _refuse_closing(row)
     seq: Any = data.get("reservation")
-    if type(seq) is not int or not 0 < seq < row["seq"] or seq in chain.held or row["tokens"]:
-        raise wrong(row, f"it notes a late reply for row {seq!r}, which is no reservation that was closed before it")
+    if type(seq) is not int or seq not in chain.reconciled or row["tokens"]:
+        raise wrong(
+            row, f"it notes a late reply for row {seq!r}, which is no reservation that was reconciled before it"
+        )
     if data.get("usage") is not None:
         _tokens_of(row, data["usage"])
 
@@ -221,6 +233,7 @@ RULES: Mapping[str, Callable[[Row, Chain], str | None]] = {
     "error": _check_error,
     "reconcile": _check_reconcile,
     "abandoned": _check_abandoned,
+    "circuit_breaker": _check_breach,
     "tool": _check_tool,
     "policy": _check_policy,
 }

@@ -44,7 +44,7 @@ _BODIES = (
 _DECISIVE = (
     "SELECT convert_to(body, 'UTF8') FROM donewhen.entries AS e"
     " WHERE log = %(log)s AND session = %(session)s AND id < %(id)s AND ("
-    " kind IN ('spec', 'policy', 'open') OR doubts IS NOT NULL OR (kind = 'llm' AND strpos(body, '\"held\":true') > 0)"
+    " kind IN ('spec', 'policy', 'open', 'reconcile') OR doubts IS NOT NULL OR (kind = 'llm' AND strpos(body, '\"held\":true') > 0)"
     " OR (kind = 'reserve' AND NOT EXISTS (SELECT 1 FROM donewhen.entries AS c"
     "   WHERE c.log = %(log)s AND c.session = %(session)s AND c.closes = e.seq AND c.id < %(id)s))"
     " OR seq = (SELECT max(seq) FROM donewhen.entries"

@@ -134,6 +134,8 @@ class Rederivation:
                 count_tools(known, chain)
             elif known["kind"] == "reserve":
                 chain.held[known["seq"]] = known["data"]["reserve"]
+            elif known["kind"] == "reconcile" and "closes" in known:
+                chain.reconciled.add(known["closes"])
             if "doubts" in known:
                 chain.doubted.add(known["doubts"])
         if chain.after:

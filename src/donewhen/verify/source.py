@@ -72,8 +72,8 @@ class Source(Protocol):
     def decisive(self, session_id: str, row_id: int) -> Iterable[bytes]:
         """Return the bodies of those rows of a session before an id on which later ones depend, in order.
 
-        They are its spec, policy and openings, replies with held calls, doubts, reservations that nothing has closed by
-        then, and the newest.
+        They are its spec, policy and openings, replies with held calls, doubts, what was reconciled, reservations that
+        nothing has closed by then, and the newest.
         """
         ...
 

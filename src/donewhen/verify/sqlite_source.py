@@ -36,7 +36,7 @@ _COMMITS = "SELECT (SELECT count(*) FROM sealed NOT INDEXED), (SELECT max(size) 
 _BODIES = "SELECT id, body FROM entries WHERE session_id = CAST(? AS TEXT) AND id <= ? ORDER BY seq"
 _DECISIVE = (
     "SELECT body FROM entries WHERE session_id = CAST(:session AS TEXT) AND id < :id AND ("
-    " kind IN ('spec', 'policy', 'open') OR doubts IS NOT NULL OR (kind = 'llm' AND instr(body, '\"held\":true'))"
+    " kind IN ('spec', 'policy', 'open', 'reconcile') OR doubts IS NOT NULL OR (kind = 'llm' AND instr(body, '\"held\":true'))"
     " OR (kind = 'reserve' AND seq NOT IN (SELECT closes FROM entries"
     "   WHERE session_id = CAST(:session AS TEXT) AND closes IS NOT NULL AND id < :id))"
     " OR seq = (SELECT max(seq) FROM entries WHERE session_id = CAST(:session AS TEXT) AND id < :id)) ORDER BY seq"
