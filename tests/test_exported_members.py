@@ -93,6 +93,7 @@ PUBLIC = [
     "SpecResult",
     "SpecWriter",
     "Standing",
+    "StoreAddressError",
     "ToCommand",
     "ToFile",
     "ToWebhook",

@@ -10,6 +10,7 @@ from typing import Protocol
 from donewhen.balance import CEILING_NAMES
 from donewhen.canonical import MAX_INT
 from donewhen.entry import RESERVED_PREFIX
+from donewhen.errors import LedgerError
 from donewhen.periods import MOST_HOURS, UTC, time_zone
 
 BUDGET_CEILINGS = ("turns", "tokens", "cost_microusd")
@@ -189,11 +190,13 @@ def period(per: str, zone: str) -> dict[str, object]:
         zone: a name of the IANA time zone database.
 
     Raises:
-        ValueError: it is no period.
-        LedgerError: the time zone is not known here.
+        ValueError: it is no period, or the time zone is not known here.
     """
     if per in ("day", "month"):
-        time_zone(text("zone", zone))
+        try:
+            time_zone(text("zone", zone))
+        except LedgerError as error:
+            raise ValueError(str(error)) from error
         return {"per": per, "zone": zone}
     kind, _, typed = text("per", per).partition(":")
     hours = int(typed) if kind == "hours" and typed.isascii() and typed.isdigit() and len(typed) < 9 else 0

@@ -194,6 +194,10 @@ class LedgerFormatError(LedgerError):
     """Tell that a file is not a ledger of ours, or of a version this one cannot read."""
 
 
+class StoreAddressError(LedgerFormatError, ValueError):
+    """Tell that what should name a store is a malformed URL. The URL is not in it: it may hold a password."""
+
+
 class CheckpointError(LedgerError, ValueError):
     """Tell that a signed note is malformed, or that its signature is not good."""
 

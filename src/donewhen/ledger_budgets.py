@@ -58,7 +58,7 @@ class BudgetLedger:
         Raises:
             ValueError: an argument is of the wrong type or out of range; names it and its value.
             BudgetNotFoundError: the budget that it would stand under is not there.
-            LedgerError: there is one of that name, or the time zone is not known.
+            LedgerError: there is one of that name.
             LedgerUnavailableError: the store could not be written; says what is and is not stored.
         """
         arguments.budget_name(name)
@@ -69,6 +69,8 @@ class BudgetLedger:
             data["why"] = arguments.said("why", why)
         if per is not None:
             data["period"] = arguments.period(per, zone)
+        elif zone != UTC:
+            raise ValueError(f"zone is {zone!r}, and without a day or a month there is nothing that begins in it")
         with self._store.writing() as tx:
             *above, own = budget_path(name)
             for other in above:

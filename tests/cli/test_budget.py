@@ -44,6 +44,8 @@ def test_raising_and_lowering_are_rows_with_who_and_why(budget, tmp_store) -> No
         (("new", "a//b"), "no name of a budget"),
         (("new", "b", "--per", "week"), "day, month"),
         (("new", "b", "--per", "hours:1", "--zone", "Europe/Berlin"), "leave it out"),
+        (("new", "b", "--zone", "Europe/Berlin"), "nothing that begins in it"),
+        (("new", "b", "--per", "day", "--zone", "Mars/Olympus"), "'Mars/Olympus' is not known here"),
         (("new", "b", "--usd", "x"), "not a number"),
         (("raise", "acme", "--why", "w"), "which ceiling"),
         (("raise", "acme", "--tokens", "1.5", "--why", "w"), "whole number"),

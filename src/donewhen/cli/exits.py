@@ -58,6 +58,7 @@ _ERRORS: tuple[tuple[type[Exception], int], ...] = (
     (errors.AttestationError, NOT_ATTESTED),
     (errors.CircuitBreakerError, CEILING),
     (errors.NotProvableError, NOT_PROVABLE),
+    (errors.StoreAddressError, USAGE),
     (errors.LedgerError, LEDGER),
 )
 

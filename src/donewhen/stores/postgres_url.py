@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
-from donewhen.errors import LedgerFormatError
+from donewhen.errors import StoreAddressError
 
 SCHEMES = ("postgresql://", "postgres://")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -63,13 +63,13 @@ def is_url(path: object) -> bool:
     """Tell whether a store is named by a PostgreSQL URL, and not by a path.
 
     Raises:
-        LedgerFormatError: it is named by a URL of another kind, which is no path either.
+        StoreAddressError: it is named by a URL of another kind, which is no path either.
     """
     scheme = _SCHEME.match(path) if isinstance(path, str) else None
     if scheme is None:
         return False
     if not scheme.group().lower().startswith(SCHEMES):
-        raise LedgerFormatError(f"a ledger is a file or postgresql://USER@HOST/DATABASE#LOG, not {scheme.group()}…")
+        raise StoreAddressError(f"a ledger is a file or postgresql://USER@HOST/DATABASE#LOG, not {scheme.group()}…")
     return True
 
 
@@ -77,7 +77,7 @@ def parse_url(url: str) -> Address:
     """Read a URL.
 
     Raises:
-        LedgerFormatError: it is none that leaves no doubt where its password ends, or the log's name cannot be one.
+        StoreAddressError: it is none that leaves no doubt where its password ends, or the log's name cannot be one.
     """
     scheme, _, rest = url.partition("://")
     conninfo, _, fragment = f"{scheme.lower()}://{rest}".partition("#")
@@ -95,19 +95,19 @@ def _refuse_unclear(conninfo: str, fragment: str) -> None:
     # Without a path, what stands behind ? or # may be the rest of a password too.
     beyond = path if at or slash else fragment + conninfo.partition("?")[2]
     if "@" in user or "@" in beyond or not all(_HOSTS.fullmatch(host) for host in hosts.split(",")):
-        raise LedgerFormatError(
+        raise StoreAddressError(
             "the URL of the store is not postgresql://USER:PASSWORD@HOST:PORT/DATABASE#LOG; in a password, / ? # @ and % "
             "are written %2F %3F %23 %40 and %25"
         )
     if _PERCENT.search(conninfo):
-        raise LedgerFormatError(
+        raise StoreAddressError(
             "a % in the URL of the store is not followed by two hex digits; % itself is written %25"
         )
 
 
 def _checked(log: str) -> str:
     if not log.strip() or "\0" in log or len(log.encode("utf-8", "replace")) > MOST_BYTES or not log.isprintable():
-        raise LedgerFormatError(
+        raise StoreAddressError(
             f"{log!r} cannot name a log: it is a text of 1 to {MOST_BYTES} bytes that can be printed"
         )
     return log
