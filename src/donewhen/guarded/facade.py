@@ -33,7 +33,7 @@ _CHAT: Names = {"completions": _REPLIES}
 _MODELS: Names = {"list": None, "retrieve": None}
 _FACTS: Names = dict.fromkeys(
     [
-        *("api_key", "auth_token", "base_url", "timeout", "max_retries", "organization", "project", "auth_headers"),
+        *("api_key", "auth_token", "base_url", "timeout", "max_retries", "auth_headers"),
         *("default_headers", "default_query", "user_agent", "qs", "platform_headers", "is_closed", "close"),
     ]
 )
@@ -44,7 +44,14 @@ ANTHROPIC: Names = {
     "beta": {"messages": {**_MESSAGES, "tool_runner": governed_runner}},
     "models": _MODELS,
 }
-OPENAI: Names = {**_FACTS, "chat": _CHAT, "responses": _REPLIES, "beta": {"chat": _CHAT}, "models": _MODELS}
+OPENAI: Names = {
+    **_FACTS,
+    **dict.fromkeys(["organization", "project"]),
+    "chat": _CHAT,
+    "responses": _REPLIES,
+    "beta": {"chat": _CHAT},
+    "models": _MODELS,
+}
 
 _ON_THE_SERVER = "what lies on the server counts when it is used, and nobody can say here how much"
 _NOT_TOKENS = "it is billed by something else than the tokens of a reply"
