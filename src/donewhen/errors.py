@@ -15,6 +15,7 @@ DonewhenError
     LedgerUnavailableError  the store could not be read or written; says what is and is not stored
     LedgerTamperedError     the record is not what was signed; carries the row
     LedgerFormatError       the file is a database, but not one of ours
+      StoreAddressError     what should name a store is a malformed URL (also a ValueError)
     CheckpointError         a signed note is malformed, or its signature is not good
     WitnessError            a witness could not be asked, or its answer is no cosignature
       WitnessRefusedError   a witness will not cosign; carries the status, and the size that it knows
@@ -86,12 +87,8 @@ class CircuitBreakerError(DonewhenError):
 
     def __init__(self, reason: str, turn_count: int, accumulated_tokens: int, *, breach: Breach | None = None) -> None:
         super().__init__(reason, turn_count, accumulated_tokens)
-        self.reason, self.turn_count, self.accumulated_tokens, self.breach = (
-            reason,
-            turn_count,
-            accumulated_tokens,
-            breach,
-        )
+        self.reason, self.turn_count = reason, turn_count
+        self.accumulated_tokens, self.breach = accumulated_tokens, breach
 
     def __str__(self) -> str:
         text = f"{self.reason} (turn={self.turn_count}, tokens={self.accumulated_tokens})"

@@ -103,6 +103,7 @@ def test_whatever_is_called_only_a_turn_or_what_is_free_reaches_the_provider(
     tmp_store: Path, provider: Provider, make: Any, base: str
 ) -> None:
     called, turns = 0, 0
+    failed: dict[str, Exception] = {}
     with (
         Ledger(tmp_store) as ledger,
         make(base_url=f"http://127.0.0.1:{provider.server_port}{base}", api_key="x") as bare,
@@ -111,19 +112,22 @@ def test_whatever_is_called_only_a_turn_or_what_is_free_reaches_the_provider(
         client = guard(bare, session, max_attempts=1)
         for path, own, part, name in methods(bare, client, make.__name__):
             before, heard = len(ledger.rows(session.session_id)), len(provider.heard)
-            with suppress(Exception):  # an empty answer, an argument that is none, a name that is not there
+            try:
                 returned = getattr(part, name)(**arguments_of(own))
                 if hasattr(returned, "__enter__"):
                     with returned:
                         pass
+            except Exception as error:  # an empty answer, a wrong argument, a name that is not there
+                failed[path] = error
             called += 1
             kinds = [row.kind for row in ledger.rows(session.session_id)[before:]]
             for sent in provider.heard[heard:]:
                 is_free = any(sent[0] == verb and sent[1].startswith(where) for verb, where in FREE)
                 assert is_free or "reserve" in kinds, f"{path} sent {sent}, and nothing was reserved"
                 turns += not is_free
-    assert called >= 30
+    assert called - len(failed) >= 15
     assert turns >= 7
+    assert isinstance(failed[f"{make.__name__}.post"], NotGovernedError)
 
 
 @pytest.mark.parametrize(("make", "names"), [(anthropic.Anthropic, ANTHROPIC), (openai.OpenAI, OPENAI)])
