@@ -95,13 +95,16 @@ class ChatListener:
 
     def hear(self, event: object) -> bool:
         """Take a chunk in. It is complete with its finish reason; the usage comes after that, and before the end."""
-        for name in ("id", "model", "usage"):
+        for name in ("id", "model"):
             if field_of(event, name) is not None:
                 self._completion[name] = field_of(event, name)
         for choice in field_of(event, "choices") or ():
             self._add(field_of(choice, "delta"))
             self._finish = field_of(choice, "finish_reason") or self._finish
         self.complete = self._finish is not None
+        # Some servers count with each chunk: only what comes with the end is of the whole reply.
+        if self.complete and field_of(event, "usage") is not None:
+            self._completion["usage"] = field_of(event, "usage")
         return self.complete
 
     def shows(self, event: object) -> bool:
