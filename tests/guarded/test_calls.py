@@ -177,6 +177,23 @@ def test_extra_body_cannot_go_round_the_limit(desk) -> None:
     desk.assert_books_agree()
 
 
+def test_a_stream_that_only_extra_body_asks_for_or_calls_off_is_refused(desk) -> None:
+    before = len(desk.rows())
+    for given, asked in ((False, True), (True, False)):
+        with pytest.raises(NotGovernedError, match="give stream as an argument"):
+            desk.ask(stream=given, extra_body={"stream": asked})
+    assert (desk.provider.requests, len(desk.rows())) == ([], before)
+
+
+def test_what_the_body_cannot_be_made_of_costs_nothing(desk) -> None:
+    if desk.wire != "chat":
+        pytest.skip("the others send the body as it is")
+    with pytest.raises(TypeError):
+        desk.ask(stream=True, stream_options="include_usage")
+    assert desk.provider.requests == []
+    assert (desk.rows()[-1].kind, desk.balance.used.tokens) == ("error", 0)
+
+
 # -- attempts ---------------------------------------------------------------------------------------------------------
 
 
@@ -278,4 +295,14 @@ def test_a_reply_in_its_raw_form_is_settled_too(desk) -> None:
     desk.assert_books_agree()
     with pytest.raises(NotGovernedError, match="past the guard"):
         desk.run(desk.endpoint().with_raw_response.create(**desk.arguments("hi", 50), stream=True))
+    assert len(desk.provider.requests) == 1
+
+
+def test_a_client_whose_own_headers_ask_for_raw_responses_is_governed_too(desk) -> None:
+    desk.provider.script(Answer("hello"))
+    client = desk.client.with_options(default_headers={"X-Stainless-Raw-Response": "true"})
+    assert desk.text_of(desk.run(desk.ask(client=client).parse())) == "hello"
+    desk.assert_books_agree()
+    with pytest.raises(NotGovernedError, match="past the guard"):
+        desk.ask(client=client, stream=True)
     assert len(desk.provider.requests) == 1

@@ -137,7 +137,7 @@ class _Door:
         wire = self._wire_of(options)
         if wire is None:
             return self._send(cast_to, options, **how)
-        is_raw = _is_raw(options, streams=bool(how.get("stream")))
+        body, is_raw = self._body_of(options, streams=bool(how.get("stream")))
 
         def send(body: Body) -> Any:
             sent = _Sent(options, body)
@@ -150,13 +150,13 @@ class _Door:
             except Exception as error:  # noqa: BLE001 - it is raised again where the caller parses
                 return response, sent.reply_or(error)
 
-        return Turn(terms=self._terms, wire=wire, body=_body_of(options), send=send).make()
+        return Turn(terms=self._terms, wire=wire, body=body, send=send).make()
 
     async def arequest(self, cast_to: Any, options: Any, **how: Any) -> Any:
         wire = self._wire_of(options)
         if wire is None:
             return await self._send(cast_to, options, **how)
-        is_raw = _is_raw(options, streams=bool(how.get("stream")))
+        body, is_raw = self._body_of(options, streams=bool(how.get("stream")))
 
         async def send(body: Body) -> Any:
             sent = _Sent(options, body)
@@ -170,7 +170,7 @@ class _Door:
             except Exception as error:  # noqa: BLE001 - it is raised again where the caller parses
                 return response, sent.reply_or(error)
 
-        return await Turn(terms=self._terms, wire=wire, body=_body_of(options), send=send).amake()
+        return await Turn(terms=self._terms, wire=wire, body=body, send=send).amake()
 
     def _wire_of(self, options: Any) -> Wire | None:
         path = str(options.url).partition("?")[0]
@@ -183,22 +183,26 @@ class _Door:
             )
         return wire
 
+    def _body_of(self, options: Any, *, streams: bool) -> tuple[Body, bool]:
+        """Return the body of a call that the SDK will read as a stream or not, and whether its response is a raw one.
 
-def _is_raw(options: Any, *, streams: bool) -> bool:
-    headers: Mapping[str, Any] = options.headers if is_given(options.headers) else {}
-    raw = next((value for name, value in headers.items() if name.lower() == RAW_HEADER), None)
-    if raw is not None and streams:
-        raise NotGovernedError(
-            "a raw response of a stream can be read past the guard, which would never hear what was used: leave out "
-            "stream=True, or with_raw_response and with_streaming_response"
-        )
-    return raw is not None
-
-
-def _body_of(options: Any) -> Body:
-    own: Mapping[str, Any] = options.json_data or {}
-    extra: Mapping[str, Any] = options.extra_json or {}
-    return plain({**own, **extra})
+        Raises:
+            NotGovernedError: what was used would never be heard.
+        """
+        own: Mapping[str, Any] = options.json_data or {}
+        extra: Mapping[str, Any] = options.extra_json or {}
+        body: Body = plain({**own, **extra})
+        if bool(body.get("stream")) != streams:
+            raise NotGovernedError("the SDK would not read what is asked for in extra_body: give stream as an argument")
+        headers: Mapping[str, Any] = options.headers if is_given(options.headers) else {}
+        # The SDKs look at what is sent: a client's own headers are in it too.
+        is_raw = any(name.lower() == RAW_HEADER for name in (*headers, *self._inner.default_headers))
+        if is_raw and streams:
+            raise NotGovernedError(
+                "a raw response of a stream can be read past the guard, which would never hear what was used: leave "
+                "out stream=True, or with_raw_response and with_streaming_response"
+            )
+        return body, is_raw
 
 
 class _Sent:

@@ -105,7 +105,6 @@ class Turn:
     def _attempts(self, request: Request) -> Generator[Step, Any, tuple[Any, Any, int]]:
         while True:
             assert self.permit is not None
-            self.sent = True
             answer, ms = yield CallClient(self.permit)
             if not isinstance(answer, Exception):
                 return (*answer, ms)
@@ -134,7 +133,7 @@ class Turn:
             return Failure(rejected=False, problem=str(error))
 
     def _hand_over(self, stream: Any, ms: int) -> None:
-        permit, self.permit = self.permit, None
+        permit = self.permit
         assert permit is not None
         listener = self.wire.listen(self.body)
         session, start = self.terms.session, self.terms.session.monotonic()
@@ -145,6 +144,7 @@ class Turn:
             return settle_reply(session, permit, reply, self.wire.echoes(reply, listener.response), took)
 
         hang(stream, Tail(session, permit, listener, settle, stream.response, self.terms.streams))
+        self.permit = None  # until here an error of ours writes what happened to it
 
     # -- what is written -----------------------------------------------------------------------------------------
 
@@ -171,9 +171,10 @@ class Turn:
             return step.do()
         if isinstance(step, Wait):
             return self.terms.watch.pause(self.terms.sleep or time.sleep, step.seconds)
-        start = self.terms.session.monotonic()
+        body, start = self._limited(cast("CallClient", step)), self.terms.session.monotonic()
+        self.sent = True
         try:
-            answer = self.send(self._limited(cast("CallClient", step)))
+            answer = self.send(body)
         except Exception as error:  # noqa: BLE001 - classified: what no provider says goes up as it is
             answer = error
         return answer, self._ms_since(start)
@@ -188,9 +189,10 @@ class Turn:
         return await self.terms.watch.during(lambda: self._asend(cast("CallClient", step)))
 
     async def _asend(self, step: CallClient) -> Any:
-        start = self.terms.session.monotonic()
+        body, start = self._limited(step), self.terms.session.monotonic()
+        self.sent = True
         try:
-            answer = await self.send(self._limited(step))
+            answer = await self.send(body)
         except Exception as error:  # noqa: BLE001 - classified: what no provider says goes up as it is
             answer = error
         return answer, self._ms_since(start)
