@@ -43,7 +43,35 @@ CHANGES = {
     "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'donewhen.entries_by_session'::regclass": "index",
     "DROP VIEW donewhen.attestations": "view 'attestations' of the database is missing",
     "ALTER TABLE donewhen.sealed DROP CONSTRAINT sealed_pkey CASCADE": "'(cosigned|sealed)",
+    "CREATE TRIGGER entries_append_only BEFORE INSERT ON donewhen.balances FOR EACH ROW"
+    " EXECUTE FUNCTION donewhen.erase_only(); DROP TRIGGER entries_append_only ON donewhen.entries; CREATE TRIGGER"
+    " entries_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON donewhen.entries FOR EACH STATEMENT"
+    " EXECUTE FUNCTION donewhen.refuse()": "trigger 'entries_append_only' of the database is not ours",
+    "CREATE VIEW donewhen.entries_append_only AS SELECT 1": "view 'entries_append_only' of the database is not ours",
+    "CREATE FUNCTION donewhen.readable(body text, less int) RETURNS int LANGUAGE sql RETURN 1;"
+    " ALTER FUNCTION donewhen.readable(text) COST 101; ALTER FUNCTION donewhen.readable(text) COST 100": "function 'readable",
+    "CREATE COLLATION donewhen.\"C\" (provider = icu, locale = 'und-u-ks-level1', deterministic = false);"
+    ' ALTER TABLE donewhen.log ALTER vkey TYPE text COLLATE donewhen."C"': "table 'log' of the database was changed",
 }
+
+
+@pytest.mark.parametrize(
+    ("view", "word"), [("attestations", "'attest'"), ("ledger", "'tool'"), ("spec", "'what_it_does'")]
+)
+def test_a_view_that_is_ours_but_for_a_word_that_begins_with_the_schema_s_name_is_refused(
+    database: str, view: str, word: str
+) -> None:
+    """`donewhen.attest` is no kind, so the view would show no attestation."""
+    address = url_of(database, allow_system_table_mods="on")
+    [(shown,)] = execute(address, f"SELECT pg_get_viewdef('donewhen.{view}'::regclass)")
+    assert word in shown
+    before = execute(address, f"SELECT count(*) FROM donewhen.{view}")
+    execute(
+        address, f"CREATE OR REPLACE VIEW donewhen.{view} AS {shown.replace(word, word[0] + 'donewhen.' + word[1:])}"
+    )
+    assert execute(address, f"SELECT count(*) FROM donewhen.{view}") != before or view == "spec"
+    with pytest.raises(LedgerTamperedError, match=f"view '{view}' of the database was changed"):
+        verify_ledger(url_of(database, role=APP), KEY)
 
 
 @pytest.mark.parametrize("statement", CHANGES)

@@ -109,6 +109,35 @@ def test_a_table_that_must_be_empty_is(path: Path) -> None:
         verify_ledger(path, KEY)
 
 
+HIDDEN = {
+    "a trigger named as statistics": ["CREATE TRIGGER sqlite_stat1 AFTER INSERT ON texts BEGIN SELECT 1; END"],
+    "a view named as statistics": ["CREATE VIEW sqlite_stat4 AS SELECT body FROM texts"],
+    "a table of texts named as statistics": ["CREATE TABLE sqlite_stat4 AS SELECT body FROM texts"],
+    "a trigger named as a table": ["CREATE TRIGGER texts AFTER INSERT ON entries BEGIN SELECT 1; END"],
+    "a trigger named as a table that is read after it": [
+        "CREATE TRIGGER texts AFTER INSERT ON entries BEGIN SELECT 1; END",
+        "UPDATE sqlite_master SET rowid = rowid + 1000 WHERE tbl_name = 'texts'",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_nothing_hides_behind_a_name_that_is_known(path: Path, name: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        for statement in HIDDEN[name]:
+            connection.execute(statement)
+    for fast in (False, True):
+        with pytest.raises(LedgerTamperedError, match="of the database is not ours"):
+            verify_ledger(path, KEY, fast=fast)
+
+
+def test_the_statistics_of_sqlite_are_no_change(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("ANALYZE")
+    assert verify_ledger(path, KEY).not_proven is None
+
+
 @pytest.mark.parametrize("kind", ["trigger", "view", "index", "table"])
 def test_every_part_of_the_schema_is_missed(path: Path, tmp_path: Path, kind: str) -> None:
     with closing(sqlite3.connect(path)) as connection:

@@ -1,10 +1,13 @@
 """The PostgreSQL database around a ledger's rows: it must be ours to the letter.
 
 PostgreSQL shows a definition in its own words, which are others in each version. So our schema is made once more, of
-temporary tables in a transaction that is undone, and both are shown by the same server.
+temporary tables in a transaction that is undone, and both are shown by the same server, every name with its schema. In
+ours the temporary schema's name is then replaced. What was found is left as it is: a name in it could stand in a text.
 """
 
 from __future__ import annotations
+
+import re
 
 import psycopg
 
@@ -12,50 +15,43 @@ from donewhen.errors import LedgerFormatError, LedgerUnavailableError
 from donewhen.stores.postgres_connections import Link
 from donewhen.stores.postgres_init import find_version
 from donewhen.stores.postgres_schema import MIGRATIONS, SCHEMA, script
-from donewhen.verify.schema import refuse_other
-
-Definitions = dict[str, tuple[object, ...]]
+from donewhen.verify.schema import Definitions, refuse_other
 
 _NAMESPACE = "SELECT %s::regnamespace::oid"
 _TEMPORARY = "SELECT pg_my_temp_schema()"
 
-# A schema's name is left out, wherever it stands.
-_BARE = r"regexp_replace({}, '\m(donewhen|pg_temp(_[0-9]+)?)\.', '', 'g')"
+# A temporary table is shown without its schema, unless another of its name is found before it.
+_TOLD_APART = f"SET LOCAL search_path = pg_catalog, {SCHEMA}, pg_temp"
+_TEMPORARY_NAME = re.compile(r"\bpg_temp(_[0-9]+)?\.")
 
 _RELATIONS = """
-SELECT CASE relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' WHEN 'i' THEN 'index' ELSE relkind::text END,
-  relname::text, relrowsecurity, relforcerowsecurity, relispartition, reloptions::text, relpersistence = 'u',
-  CASE relkind WHEN 'v' THEN {view} WHEN 'i' THEN {index} END,
+SELECT relname::text,
+  CASE relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' WHEN 'i' THEN 'index' ELSE relkind::text END,
+  '', relrowsecurity, relforcerowsecurity, relispartition, reloptions::text, relpersistence = 'u',
+  CASE relkind WHEN 'v' THEN pg_get_viewdef(c.oid) WHEN 'i' THEN pg_get_indexdef(c.oid) END,
   (SELECT indisvalid AND indisready AND indislive FROM pg_index WHERE indexrelid = c.oid),
   (SELECT array_agg(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = c.oid),
   (SELECT array_agg(concat_ws(' ', attname, format_type(atttypid, atttypmod), attnotnull, attgenerated, attidentity,
-      (SELECT collname FROM pg_collation AS l WHERE l.oid = attcollation),
-      (SELECT {default} FROM pg_attrdef WHERE adrelid = attrelid AND adnum = attnum)) ORDER BY attnum)
+      nullif(attcollation, 0)::regcollation,
+      (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = attrelid AND adnum = attnum)) ORDER BY attnum)
     FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
-  (SELECT array_agg(concat_ws(' ', conname, convalidated, {constraint}) ORDER BY conname)
+  (SELECT array_agg(concat_ws(' ', conname, convalidated, pg_get_constraintdef(oid)) ORDER BY conname)
     FROM pg_constraint WHERE conrelid = c.oid),
   (SELECT array_agg(concat_ws(' ', tgtype, tgenabled, tgfoid::regproc) ORDER BY tgtype, tgfoid)
     FROM pg_trigger WHERE tgrelid = c.oid AND tgisinternal),
-  (SELECT array_agg(concat_ws(' ', ev_enabled, {rule}) ORDER BY rulename) FROM pg_rewrite
+  (SELECT array_agg(concat_ws(' ', ev_enabled, pg_get_ruledef(oid)) ORDER BY rulename) FROM pg_rewrite
     WHERE ev_class = c.oid AND rulename <> '_RETURN'),
   (SELECT array_agg(polname ORDER BY polname) FROM pg_policy WHERE polrelid = c.oid)
 FROM pg_class AS c WHERE relnamespace = %(schema)s AND relkind <> 't'
-""".format(
-    view=_BARE.format("pg_get_viewdef(c.oid)"),
-    index=_BARE.format("pg_get_indexdef(c.oid)"),
-    default=_BARE.format("pg_get_expr(adbin, adrelid)"),
-    constraint=_BARE.format("pg_get_constraintdef(oid)"),
-    rule=_BARE.format("pg_get_ruledef(oid)"),
-)
-_TRIGGERS = f"""
-SELECT 'trigger', tgname::text, tgenabled, {_BARE.format("pg_get_triggerdef(t.oid)")}
+"""
+_TRIGGERS = """
+SELECT tgname::text, 'trigger', relname::text, tgenabled, pg_get_triggerdef(t.oid)
 FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = tgrelid WHERE relnamespace = %(schema)s AND NOT tgisinternal
 """
-_FUNCTIONS = f"""
-SELECT 'function', proname || '()', {_BARE.format("pg_get_functiondef(oid)")}
-FROM pg_proc WHERE pronamespace = %(schema)s AND prokind = 'f'
-UNION ALL SELECT 'function', proname || '()', prokind::text
-FROM pg_proc WHERE pronamespace = %(schema)s AND prokind <> 'f'
+_FUNCTIONS = """
+SELECT proname || '()', 'function', pg_get_function_identity_arguments(oid), prokind,
+  CASE prokind WHEN 'f' THEN pg_get_functiondef(oid) END
+FROM pg_proc WHERE pronamespace = %(schema)s
 """
 
 
@@ -91,17 +87,21 @@ def our_schema(connection: Link, path: str) -> Definitions:
         with connection.transaction(force_rollback=True):
             for migration in MIGRATIONS[:version]:
                 connection.execute(script(migration, "pg_temp").encode())
-            return _definitions(connection, _TEMPORARY, ())
+            connection.execute(_TOLD_APART.encode())
+            ours = _definitions(connection, _TEMPORARY, ())
+            return {
+                thing: tuple([_TEMPORARY_NAME.sub(f"{SCHEMA}.", one) for one in how]) for thing, how in ours.items()
+            }
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as error:
         problem = f"its schema cannot be held against ours here, which takes temporary tables ({error})".strip()
         raise LedgerUnavailableError(path, " ".join(problem.split())) from error
 
 
-def _definitions(connection: Link, schema: str, parameters: tuple[str, ...]) -> Definitions:
+def _definitions(connection: Link, schema: str, parameters: tuple[str, ...]) -> dict[tuple[str, ...], tuple[str, ...]]:
     row = connection.execute(schema.encode(), parameters).fetchone()
     oid = None if row is None else row[0]
-    found: Definitions = {}
+    found: dict[tuple[str, ...], tuple[str, ...]] = {}
     for query in (_RELATIONS, _TRIGGERS, _FUNCTIONS):
-        for what, name, *rest in connection.execute(query.encode(), {"schema": oid}):
-            found[name] = (what, *map(str, rest))
+        for name, what, where, *how in connection.execute(query.encode(), {"schema": oid}):
+            found[name, what, where] = tuple(map(str, how))
     return found

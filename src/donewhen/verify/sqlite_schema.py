@@ -12,15 +12,17 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from functools import lru_cache
-from typing import Any
 
 from donewhen.errors import LedgerFormatError, LedgerTamperedError
 from donewhen.stores.sqlite_schema import MIGRATIONS, check_format
-from donewhen.verify.schema import refuse_other
+from donewhen.verify.schema import Definitions, refuse_other
 
 _SCHEMA = "SELECT name, type, tbl_name, sql FROM sqlite_master"
 # What ANALYZE leaves: it can make a question slower, but cannot change its answer.
-_STATISTICS = ("sqlite_stat1", "sqlite_stat4")
+_STATISTICS: Definitions = {
+    (name, "table"): (name, f"CREATE TABLE {name}({columns})")
+    for name, columns in (("sqlite_stat1", "tbl,idx,stat"), ("sqlite_stat4", "tbl,idx,neq,nlt,ndlt,sample"))
+}
 
 # The row is looked up as well: a table that does not find a row by its id would not show it either.
 _LISTED = (
@@ -51,16 +53,20 @@ def verify_schema(connection: sqlite3.Connection, path: str) -> None:
     encoding = connection.execute("PRAGMA encoding").fetchone()[0]
     if encoding != "UTF-8":
         raise LedgerTamperedError(f"the database's encoding is {encoding}, and was UTF-8")
-    found = {name: tuple(rest) for name, *rest in connection.execute(_SCHEMA) if name not in _STATISTICS}
-    refuse_other(found, _schema_of(version))
+    found = _read_schema(connection)
+    refuse_other({thing: how for thing, how in found.items() if _STATISTICS.get(thing) != how}, _schema_of(version))
 
 
 @lru_cache(maxsize=len(MIGRATIONS))
-def _schema_of(version: int) -> dict[str, tuple[Any, ...]]:
+def _schema_of(version: int) -> Definitions:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         for migration in MIGRATIONS[:version]:
             migration(connection)
-        return {name: tuple(rest) for name, *rest in connection.execute(_SCHEMA)}
+        return _read_schema(connection)
+
+
+def _read_schema(connection: sqlite3.Connection) -> Definitions:
+    return {(str(name), str(what)): tuple(rest) for name, what, *rest in connection.execute(_SCHEMA)}
 
 
 def list_index(connection: sqlite3.Connection, column: str) -> sqlite3.Cursor | None:
